@@ -7,19 +7,23 @@ keeps its traceback.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import tyro
 
 Config = TypeVar("Config")
 
 USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What a user can mend. Defects of ours raise something else, or an assertion."""
 
 
-def run(main: Callable[[Config], None], config_type: type[Config], args: Sequence[str] | None = None) -> None:
+def run(main: Callable[[Config], object], config_type: type[Config], args: Sequence[str] | None = None) -> None:
     """Parses `args` into `config_type`, calls `main` with it, and turns a user's error into one line.
 
     Args:
@@ -31,21 +35,57 @@ def run(main: Callable[[Config], None], config_type: type[Config], args: Sequenc
         SystemExit: with code 2 for an error that the user can mend, 130 after an interruption.
     """
     try:
-        config = tyro.cli(config_type, args=args, config=(tyro.conf.ConsolidateSubcommandArgs,))
-        main(config)
+        main(parse(config_type, args))
     except USER_ERRORS as error:
         fail(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
-def fail(error: Exception) -> None:
+def parse(config_type: type[Config], args: Sequence[str] | None = None) -> Config:
+    """The configuration that the arguments describe.
+
+    Raises:
+        ValueError: a flag is unknown, missing or has a wrong value; one line, where tyro draws a box.
+        SystemExit: with code 0 after `--help`.
+    """
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(config_type, args=args, prog=_program())
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(_unboxed(box.getvalue())) from None
+
+
+def fail(error: Exception) -> NoReturn:
     """Prints the error as one line on the standard error stream and leaves with code 2.
 
-    Set `PORTRAIT_TRACEBACK=1` to see where it came from.
+    `PORTRAIT_TRACEBACK=1` shows where it came from instead.
     """
     if os.environ.get("PORTRAIT_TRACEBACK") == "1":
         raise error
-    message = " ".join(str(error).split()) or type(error).__name__
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message in one line; one that was raised in a Ray task is told without the worker's traceback."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return one_line(cause)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _program() -> str:
+    """What the user typed to start the job, as `--help` shows it."""
+    script = Path(sys.argv[0])
+    return f"python -m {script.parent.name}.{script.stem}" if script.suffix == ".py" else script.name
+
+
+def _unboxed(message: str) -> str:
+    """tyro's boxed message as one line: without the frame, the box's title and the pointer to `--help`."""
+    rows = [row.strip("│ \n") for row in message.splitlines() if row.startswith("│")]
+    rule = next((index for index, row in enumerate(rows) if row.startswith("──")), len(rows))
+    return " ".join(" ".join(rows[:rule]).split()) + f" (see {_program()} --help)"
