@@ -1,8 +1,8 @@
 """The command line that all jobs share: flags and `--help` from a typed dataclass, one clear line for a user's error.
 
-`run(main, Config)` is all that a job's last line needs. Exit codes: 0 for success, 2 for what the user can mend (an unknown
-flag or preset, a missing or broken file, a value out of range), 130 after Ctrl-C; anything else is a defect of ours and
-keeps its traceback.
+`run(main, Config)` is all that a job's last line needs. Exit codes: 0 for success, 2 for what the user can mend (an
+unknown flag or preset, a missing or broken file, a value out of range), 130 after Ctrl-C; anything else is a defect of
+ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryEr
 """What a user can mend. Defects of ours raise something else, or an assertion."""
 
 
-def run(main: Callable[[Config], object], config_type: type[Config], args: Sequence[str] | None = None) -> None:
+def run(
+    main: Callable[[Config], object], config_type: type[Config], args: Sequence[str] | None = None
+) -> None:
     """Parses `args` into `config_type`, calls `main` with it, and turns a user's error into one line.
 
     Args:
@@ -85,7 +87,7 @@ def _program() -> str:
 
 
 def _unboxed(message: str) -> str:
-    """tyro's boxed message as one line: without the frame, the box's title and the pointer to `--help`."""
+    """Tyro's boxed message as one line: without the frame, the box's title and the pointer to `--help`."""
     rows = [row.strip("│ \n") for row in message.splitlines() if row.startswith("│")]
     rule = next((index for index, row in enumerate(rows) if row.startswith("──")), len(rows))
     return " ".join(" ".join(rows[:rule]).split()) + f" (see {_program()} --help)"

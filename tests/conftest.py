@@ -49,7 +49,9 @@ def real_material() -> Path:
     """
     folder = Path(os.environ.get("PORTRAIT_MATERIAL", REPOSITORY.parent / "shared"))
     if not (folder / "clips").is_dir():
-        pytest.skip(f"no real footage: neither PORTRAIT_MATERIAL nor {folder.name}/clips beside the repository")
+        pytest.skip(
+            f"no real footage: neither PORTRAIT_MATERIAL nor {folder.name}/clips beside the repository"
+        )
     return folder
 
 
