@@ -1,0 +1,69 @@
+"""Configuration of the blockwise autoregressive rectified-flow generator (paper, "Blockwise autoregressive latent
+generation") and of its sampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """The block-causal rectified-flow transformer in numbers."""
+
+    latent_channels: int = 64
+    """C_z, channels of the latents."""
+    latent_size: int
+    """Height and width of a latent, in latent pixels (paper: 8 at 512²)."""
+    blocks: int
+    """Transformer blocks (paper: 24)."""
+    heads: int
+    """Attention heads (paper: 12)."""
+    head_dim: int
+    """Channels of a head (paper: 128); split over time, row and column by the rotary embedding."""
+    mlp_ratio: float = 4.0
+    """Hidden width of the feed-forward layer over the transformer's width."""
+    block_latents: int = 4
+    """k, latents in a block (paper: 4)."""
+    window_latents: int = 32
+    """Latents in a window, the reach of the key-value cache (paper: 32)."""
+    max_references: int = 3
+    """References the training draws at most; inference takes any number."""
+    speech_dim: int
+    """Channels of the per-frame speech features that enter the embedder (the speech encoder's `dim`)."""
+    speech_embedding_dim: int
+    """Channels of the speech embedding that is concatenated to every latent pixel."""
+    rope_base: float = 10_000.0
+    """Base of the 3-D rotary position embedding."""
+
+    def __post_init__(self) -> None:
+        if self.window_latents % self.block_latents:
+            raise ValueError(
+                f"generator.window_latents must be a multiple of block_latents ({self.block_latents}), "
+                f"got {self.window_latents}"
+            )
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def window_blocks(self) -> int:
+        return self.window_latents // self.block_latents
+
+    @property
+    def block_tokens(self) -> int:
+        return self.block_latents * self.latent_size**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How the flow is integrated at inference."""
+
+    steps: int = 12
+    """Euler steps from noise to latents."""
+    shift: float = 5.0
+    """Timestep shift s: t ↦ s·t / (1 + (s − 1)·t); 1 spaces the steps evenly."""
+    audio_guidance: float = 2.0
+    """λ_a, classifier-free guidance scale of the speech (paper: 2)."""
+    reference_guidance: float = 2.0
+    """λ_r, classifier-free guidance scale of the references (paper: 2)."""

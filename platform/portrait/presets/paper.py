@@ -1,0 +1,63 @@
+"""`paper`: the paper's system at 512² (section "Implementation details"; widths inside the VAE are not published and ours).
+
+The widths sit where the picture is small, since arithmetic at 512² costs by far the most.
+"""
+
+from portrait.generator.config import GeneratorConfig, SamplingConfig
+from portrait.presets.preset import Preset, VideoConfig
+from portrait.presets.training import GeneratorTrainingConfig, VAEStage, VAETrainingConfig
+from portrait.speech.config import SpeechConfig
+from portrait.vae.config import FusionConfig, Level, VAEConfig
+
+PAPER = Preset(
+    name="paper",
+    video=VideoConfig(size=512),
+    vae=VAEConfig(
+        patch_size=1,
+        encoder1=(
+            Level(width=32, kernel_time=1, space=2),
+            Level(width=96, kernel_time=1, space=2, time=2),
+            Level(width=384, kernel_time=3, space=2, time=2),
+            Level(width=1024, kernel_time=1, space=2),
+        ),
+        feature_channels=1024,
+        encoder2=(
+            Level(width=2048, blocks=1, kernel_time=3, space=2),
+            Level(width=2048, blocks=1, kernel_time=1, space=2),
+        ),
+        decoder1=(
+            Level(width=1536, blocks=1, kernel_time=1, space=2),
+            Level(width=1536, blocks=1, kernel_time=3, space=2),
+        ),
+        fusion=FusionConfig(blocks=6, heads=16, head_dim=64),
+        decoder2=(
+            Level(width=1024, kernel_time=1, space=2),
+            Level(width=384, kernel_time=3, space=2, time=2),
+            Level(width=96, kernel_time=1, space=2, time=2),
+            Level(width=32, kernel_time=1, space=2),
+        ),
+    ),
+    speech=SpeechConfig(encoder="wav2vec2", weights="facebook/wav2vec2-base-960h"),
+    generator=GeneratorConfig(
+        latent_size=8,
+        blocks=24,
+        heads=12,
+        head_dim=128,
+        speech_dim=768,
+        speech_embedding_dim=512,
+    ),
+    sampling=SamplingConfig(),
+    vae_training=VAETrainingConfig(
+        stages=(
+            VAEStage(size=256, num_frames=5, steps=200_000, batch_size=8, learning_rate=1e-4),
+            VAEStage(size=256, num_frames=17, steps=100_000, batch_size=4, learning_rate=1e-4),
+            VAEStage(size=256, num_frames=73, steps=50_000, batch_size=1, learning_rate=5e-5),
+            VAEStage(size=512, num_frames=17, steps=50_000, batch_size=1, learning_rate=5e-5),
+        ),
+        ema_decay=0.9999,
+        warmup_steps=1_000,
+    ),
+    generator_training=GeneratorTrainingConfig(
+        steps=300_000, batch_size=8, learning_rate=1e-4, warmup_steps=1_000, ema_decay=0.9999
+    ),
+)

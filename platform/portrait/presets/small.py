@@ -1,0 +1,55 @@
+"""`small`: 256², for a single consumer GPU; the paper's structure with a quarter of its widths."""
+
+from portrait.generator.config import GeneratorConfig, SamplingConfig
+from portrait.presets.preset import Preset, VideoConfig
+from portrait.presets.training import GeneratorTrainingConfig, VAEStage, VAETrainingConfig
+from portrait.speech.config import SpeechConfig
+from portrait.vae.config import FusionConfig, Level, VAEConfig
+
+SMALL = Preset(
+    name="small",
+    video=VideoConfig(size=256),
+    vae=VAEConfig(
+        patch_size=1,
+        encoder1=(
+            Level(width=24, kernel_time=1, space=2),
+            Level(width=48, kernel_time=1, space=2, time=2),
+            Level(width=128, kernel_time=3, space=2, time=2),
+            Level(width=256, kernel_time=1, space=2),
+        ),
+        feature_channels=512,
+        encoder2=(
+            Level(width=512, blocks=1, kernel_time=3, space=2),
+            Level(width=512, blocks=1, kernel_time=1, space=2),
+        ),
+        decoder1=(
+            Level(width=512, blocks=1, kernel_time=1, space=2),
+            Level(width=512, blocks=1, kernel_time=3, space=2),
+        ),
+        fusion=FusionConfig(blocks=4, heads=8, head_dim=64),
+        decoder2=(
+            Level(width=256, kernel_time=1, space=2),
+            Level(width=128, kernel_time=3, space=2, time=2),
+            Level(width=48, kernel_time=1, space=2, time=2),
+            Level(width=24, kernel_time=1, space=2),
+        ),
+    ),
+    speech=SpeechConfig(),
+    generator=GeneratorConfig(
+        latent_size=4,
+        blocks=12,
+        heads=8,
+        head_dim=64,
+        speech_dim=160,
+        speech_embedding_dim=128,
+    ),
+    sampling=SamplingConfig(),
+    vae_training=VAETrainingConfig(
+        stages=(
+            VAEStage(size=128, num_frames=5, steps=100_000, batch_size=16, learning_rate=3e-4),
+            VAEStage(size=128, num_frames=17, steps=60_000, batch_size=8, learning_rate=2e-4),
+            VAEStage(size=256, num_frames=17, steps=40_000, batch_size=4, learning_rate=1e-4),
+        ),
+    ),
+    generator_training=GeneratorTrainingConfig(steps=200_000, batch_size=32, learning_rate=3e-4),
+)

@@ -1,0 +1,60 @@
+"""`tiny`: the whole system at 128², small enough to train and stream on two CPU cores.
+
+It differs from `paper` in numbers only: the same 64× in space and 4× in time to 64 channels (768×), with narrow levels
+and a stem that folds 4×4 pixels, since full-resolution convolutions would take most of the arithmetic.
+"""
+
+from portrait.generator.config import GeneratorConfig, SamplingConfig
+from portrait.presets.preset import Preset, VideoConfig
+from portrait.presets.training import GeneratorTrainingConfig, VAEStage, VAETrainingConfig
+from portrait.speech.config import SpeechConfig
+from portrait.vae.config import FusionConfig, Level, VAEConfig
+
+TINY = Preset(
+    name="tiny",
+    video=VideoConfig(size=128),
+    vae=VAEConfig(
+        patch_size=4,
+        encoder1=(
+            Level(width=48, kernel_time=1, space=2),
+            Level(width=96, kernel_time=1, space=2, time=2),
+            Level(width=96, kernel_time=3, time=2),
+            Level(width=96, kernel_time=1),
+        ),
+        feature_channels=192,
+        encoder2=(
+            Level(width=192, blocks=1, kernel_time=1, space=2),
+            Level(width=128, blocks=1, kernel_time=3, space=2),
+        ),
+        decoder1=(
+            Level(width=128, blocks=1, kernel_time=3, space=2),
+            Level(width=192, blocks=1, kernel_time=1, space=2),
+        ),
+        fusion=FusionConfig(blocks=3, heads=6, head_dim=32, mlp_ratio=2.0),
+        decoder2=(
+            Level(width=96, kernel_time=1),
+            Level(width=96, kernel_time=3, time=2),
+            Level(width=96, kernel_time=1, space=2, time=2),
+            Level(width=48, kernel_time=1, space=2),
+        ),
+    ),
+    speech=SpeechConfig(encoder="log_mel", mel_bins=40, subframes=4, look_ahead_ms=80),
+    generator=GeneratorConfig(
+        latent_size=2,
+        blocks=6,
+        heads=6,
+        head_dim=32,
+        mlp_ratio=3.0,
+        speech_dim=160,
+        speech_embedding_dim=64,
+    ),
+    sampling=SamplingConfig(),
+    vae_training=VAETrainingConfig(
+        stages=(
+            VAEStage(size=64, num_frames=5, steps=3_000, batch_size=8, learning_rate=1e-3),
+            VAEStage(size=128, num_frames=5, steps=4_000, batch_size=4, learning_rate=8e-4),
+            VAEStage(size=128, num_frames=17, steps=1_500, batch_size=2, learning_rate=4e-4),
+        ),
+    ),
+    generator_training=GeneratorTrainingConfig(steps=4_000, batch_size=16, learning_rate=1e-3),
+)

@@ -1,0 +1,76 @@
+"""How the two models are trained: part of a preset, overridable field by field on the command line.
+
+Loss weights, optimiser and learning rates are not published; the choices here are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEStage:
+    """One stage of the progressive training (paper, "Implementation details")."""
+
+    size: int
+    """Side of the pictures in pixels."""
+    num_frames: int
+    """Frames of a training window, 1+T with T a multiple of 4."""
+    steps: int
+    """Optimiser steps."""
+    batch_size: int
+    """Windows a worker and step."""
+    learning_rate: float
+    """Peak learning rate of the stage, reached after the warm-up and decayed along a cosine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETrainingConfig:
+    """Training of the VAE."""
+
+    stages: tuple[VAEStage, ...]
+    """Stages in order; each goes on from the last one's weights."""
+    l1_weight: float = 1.0
+    """λ1, weight of the mean absolute error on [−1, 1] pictures."""
+    lpips_weight: float = 1.0
+    """λ2, weight of LPIPS; 0 (with a warning) where its backbone weights are missing."""
+    lpips_weights: str | None = None
+    """Folder with the LPIPS backbone weights; None where there are none."""
+    kl_weight: float = 1e-6
+    """Weight of the KL divergence per latent value."""
+    max_references: int = 3
+    """The number of references is drawn from 0 … this, alike on all ranks."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises from 0."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay."""
+    gradient_clip: float = 1.0
+    """Bound on the gradient's norm."""
+    ema_decay: float = 0.999
+    """Decay a step of the exponential moving average that is evaluated and exported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTrainingConfig:
+    """Training of the generator on windows of latents, with teacher forcing."""
+
+    steps: int
+    """Optimiser steps."""
+    batch_size: int
+    """Windows a worker and step."""
+    learning_rate: float
+    """Peak learning rate, reached after the warm-up and decayed along a cosine."""
+    history_noise_max: float = 0.7
+    """History is noised at a level drawn uniformly from 0 … this (digests of the paper)."""
+    audio_dropout: float = 0.1
+    """Share of windows whose audio becomes the null embedding."""
+    reference_dropout: float = 0.1
+    """Share of windows whose references become the null embedding."""
+    warmup_steps: int = 100
+    """Steps over which the learning rate rises from 0."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay."""
+    gradient_clip: float = 1.0
+    """Bound on the gradient's norm."""
+    ema_decay: float = 0.999
+    """Decay a step of the exponential moving average that is evaluated and exported."""

@@ -1,0 +1,144 @@
+"""The reference-guided causal video VAE (paper, "Reference-guided deep video compression").
+
+Shapes: B batch, M references, T+1 frames of H × W pixels (the first is treated as a picture), L = 1 + T/4 latent steps
+of C_z channels and h × w pixels, C_f channels of E1's features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from portrait.layers.causal_conv import History
+from portrait.vae.config import VAEConfig
+from portrait.vae.decoder import Decoder
+from portrait.vae.encoder import Encoder
+from portrait.vae.posterior import Posterior
+
+
+class VideoVAE(nn.Module):
+    """Encoder (E1, E2) and decoder (D1, D_ref, D2). `decode` takes any number of references, also none."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, video: Tensor) -> Posterior:
+        """The posterior of a whole clip.
+
+        Args:
+            video: [B, 3, 1+T, H, W] in [−1, 1]; T a multiple of 4 (also 0), H and W of the spatial factor.
+
+        Raises:
+            ValueError: the video has another shape; says which was expected.
+        """
+        self._check_video(video, at_start=True)
+        return Posterior.from_moments(self.encoder(video))
+
+    def encode_block(self, video: Tensor, state: History) -> tuple[Posterior, History]:
+        """The posterior of a stream's next frames: 1+T of them at the start, a multiple of 4 later."""
+        self._check_video(video, at_start=state.at_start)
+        state = state.copy()
+        return Posterior.from_moments(self.encoder(video, state)), state
+
+    def encode_references(self, references: Tensor) -> Tensor:
+        """E1's features of each reference picture: [B, M, 3, H, W] → [B, M, C_f, H/f, W/f].
+
+        They depend on nothing else: compute them once a portrait and pass them to every `decode_block`.
+        """
+        self._check_references(references)
+        batch, count = references.shape[:2]
+        features = self.encoder.e1(references.flatten(0, 1).unsqueeze(2)).squeeze(2)
+        return features.unflatten(0, (batch, count))
+
+    def decode(
+        self,
+        z: Tensor,
+        references: Tensor | None = None,
+        reference_mask: Tensor | None = None,
+        *,
+        reference_features: Tensor | None = None,
+    ) -> Tensor:
+        """Decodes a whole clip.
+
+        Args:
+            z: latents [B, C_z, L, h, w].
+            references: pictures [B, M, 3, H, W] in [−1, 1], or None for none.
+            reference_mask: [B, M], True where there is a reference; None where all are.
+            reference_features: `encode_references(references)`, in place of `references`.
+
+        Returns:
+            Video [B, 3, 1+4(L−1), H, W], about [−1, 1], not clamped.
+        """
+        video, _ = self.decode_block(
+            z,
+            self.decoder.initial_state(),
+            references=references,
+            reference_mask=reference_mask,
+            reference_features=reference_features,
+        )
+        return video
+
+    def decode_block(
+        self,
+        z: Tensor,
+        state: History,
+        *,
+        references: Tensor | None = None,
+        reference_mask: Tensor | None = None,
+        reference_features: Tensor | None = None,
+    ) -> tuple[Tensor, History]:
+        """Decodes a stream's next latents [B, C_z, l, h, w]; `state` is left as it was, the new one is returned."""
+        self._check_latents(z)
+        if references is not None and reference_features is not None:
+            raise ValueError("decode takes references or reference_features, not both")
+        if references is not None:
+            reference_features = self.encode_references(references)
+        if reference_features is None:
+            scale = self.config.space_factor // self.config.feature_space_factor
+            height, width = z.shape[-2] * scale, z.shape[-1] * scale
+            reference_features = z.new_zeros(z.shape[0], 0, self.config.feature_channels, height, width)
+        self._check_features(z, reference_features, reference_mask)
+        state = state.copy()
+        return self.decoder(z, reference_features, reference_mask, state), state
+
+    def _check_video(self, video: Tensor, *, at_start: bool) -> None:
+        config = self.config
+        factor, expected = config.space_factor, "1+T" if at_start else "T"
+        shape = tuple(video.shape)
+        if video.ndim != 5 or shape[1] != config.image_channels:
+            raise ValueError(f"video must be [B, {config.image_channels}, {expected}, H, W], got {shape}")
+        if shape[2] < 1 or (shape[2] - int(at_start)) % config.time_factor:
+            raise ValueError(f"video must have {expected} frames, T a multiple of {config.time_factor}, got {shape[2]}")
+        if shape[3] % factor or shape[4] % factor or not shape[3] or not shape[4]:
+            raise ValueError(f"video's height and width must be multiples of {factor}, got {shape[3]}×{shape[4]}")
+
+    def _check_references(self, references: Tensor) -> None:
+        config, shape = self.config, tuple(references.shape)
+        if references.ndim != 5 or shape[2] != config.image_channels:
+            raise ValueError(f"references must be [B, M, {config.image_channels}, H, W], got {shape}")
+        if shape[3] % config.space_factor or shape[4] % config.space_factor:
+            raise ValueError(
+                f"references' height and width must be multiples of {config.space_factor}, got {shape[3]}×{shape[4]}"
+            )
+
+    def _check_latents(self, z: Tensor) -> None:
+        if z.ndim != 5 or z.shape[1] != self.config.latent_channels or z.shape[2] < 1:
+            raise ValueError(f"latents must be [B, {self.config.latent_channels}, L, h, w], got {tuple(z.shape)}")
+
+    def _check_features(self, z: Tensor, features: Tensor, mask: Tensor | None) -> None:
+        config = self.config
+        scale = config.space_factor // config.feature_space_factor
+        expected = (z.shape[0], config.feature_channels, z.shape[3] * scale, z.shape[4] * scale)
+        if features.ndim != 5 or (features.shape[0], *features.shape[2:]) != expected:
+            batch, channels, height, width = expected
+            raise ValueError(
+                f"the references must match the latents' batch and picture size: their features should be "
+                f"[{batch}, M, {channels}, {height}, {width}], got {tuple(features.shape)}"
+            )
+        if mask is not None and (mask.shape != features.shape[:2] or mask.dtype != torch.bool):
+            raise ValueError(
+                f"reference_mask must be bool {tuple(features.shape[:2])}, got {mask.dtype} {tuple(mask.shape)}"
+            )

@@ -1,0 +1,122 @@
+"""D_ref: the transformer between D1 and D2 that brings the references' appearance to the decoded features.
+
+Paper, "Reference-guided deep video compression": frame-wise self-attention, then cross-attention to E1's features of
+the references. Positions are rows and columns (2-D RoPE); references have no order among themselves.
+
+Shapes: B batch, L latent steps, M references, N = h·w feature pixels, D width, G heads, E channels of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from portrait.layers.rotary import apply_rotary, rotary_angles
+from portrait.vae.config import FusionConfig
+
+
+class PlacedAttention(nn.Module):
+    """Multi-head attention with rotary positions that starts out looking at the same place.
+
+    Queries and keys carry a learned constant beside their content. Turned by the rotary embedding, two equal constants
+    score highest where positions agree, so that from the first step a pixel looks at its own place in a reference.
+    Learning where to look from nothing takes thousands of steps; unlearning the habit where it does not fit is quick.
+    """
+
+    def __init__(self, width: int, context_width: int, heads: int, *, same_place: float) -> None:
+        super().__init__()
+        self.heads, head_dim = heads, width // heads
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_kv = nn.Linear(context_width, 2 * width, bias=False)
+        self.to_out = nn.Linear(width, width)
+        self.norm_q = nn.RMSNorm(head_dim, eps=1e-6)
+        self.norm_k = nn.RMSNorm(head_dim, eps=1e-6)
+        self.place_q = nn.Parameter(torch.full((heads, 1, head_dim), same_place))
+        self.place_k = nn.Parameter(torch.full((heads, 1, head_dim), same_place))
+
+    def queries(self, x_BND: Tensor, angles: Tensor) -> Tensor:
+        q_BGNE = self.norm_q(self.to_q(x_BND).unflatten(-1, (self.heads, -1))).transpose(1, 2)
+        return apply_rotary(q_BGNE + self.place_q, angles)
+
+    def keys_values(self, context_BND: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = self.to_kv(context_BND).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+        k_BGNE = self.norm_k(k).transpose(1, 2) + self.place_k
+        return apply_rotary(k_BGNE, angles), v.transpose(1, 2)
+
+    def attend(self, q_BGNE: Tensor, k_BGNE: Tensor, v_BGNE: Tensor, mask: Tensor | None = None) -> Tensor:
+        out = F.scaled_dot_product_attention(q_BGNE, k_BGNE, v_BGNE, attn_mask=mask)
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+
+class FusionBlock(nn.Module):
+    """Frame-wise self-attention, cross-attention to the references and the learned null token, feed-forward."""
+
+    def __init__(self, config: FusionConfig, reference_width: int) -> None:
+        super().__init__()
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.norm_self = nn.RMSNorm(width, eps=1e-6)
+        self.self_attention = PlacedAttention(width, width, config.heads, same_place=0.0)
+        self.norm_cross = nn.RMSNorm(width, eps=1e-6)
+        self.norm_reference = nn.RMSNorm(reference_width, eps=1e-6)
+        self.cross_attention = PlacedAttention(width, reference_width, config.heads, same_place=2.5)
+        self.null_key = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
+        self.null_value = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
+        self.norm_mlp = nn.RMSNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def reference_keys_values(self, references_BMND: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, G, M·N + 1, E] of the references, the null token last."""
+        batch, count, pixels, _ = references_BMND.shape
+        context = self.norm_reference(references_BMND).flatten(1, 2)
+        k, v = self.cross_attention.keys_values(context, angles.repeat(count, 1))
+        assert k.shape[2] == count * pixels
+        null_k, null_v = (null.expand(batch, -1, -1, -1) for null in (self.null_key, self.null_value))
+        return torch.cat([k, null_k.to(k.dtype)], dim=2), torch.cat([v, null_v.to(v.dtype)], dim=2)
+
+    def forward(self, x_BLND: Tensor, references: tuple[Tensor, Tensor], mask: Tensor | None, angles: Tensor) -> Tensor:
+        batch, steps = x_BLND.shape[:2]
+        frames = self.norm_self(x_BLND).flatten(0, 1)
+        attention = self.self_attention
+        attended = attention.attend(attention.queries(frames, angles), *attention.keys_values(frames, angles))
+        x_BLND = x_BLND + attended.unflatten(0, (batch, steps))
+        # A query's references are the same at every step: one call for all steps of a clip.
+        queries = self.cross_attention.queries(self.norm_cross(x_BLND).flatten(1, 2), angles.repeat(steps, 1))
+        attended = self.cross_attention.attend(queries, *references, mask)
+        x_BLND = x_BLND + attended.unflatten(1, (steps, -1))
+        return x_BLND + self.mlp(self.norm_mlp(x_BLND))
+
+
+class ReferenceFusion(nn.Module):
+    """D_ref on D1's features; the result is added to them."""
+
+    def __init__(self, config: FusionConfig, feature_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.proj_in = nn.Linear(feature_channels, config.width)
+        self.blocks = nn.ModuleList(FusionBlock(config, feature_channels) for _ in range(config.blocks))
+        self.norm_out = nn.RMSNorm(config.width, eps=1e-6)
+        self.proj_out = nn.Linear(config.width, feature_channels)
+
+    def angles(self, height: int, width: int, device: torch.device) -> Tensor:
+        """Rotary angles of the feature pixels, row by row: [N, E/2]."""
+        rows, columns = torch.meshgrid(
+            torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+        )
+        positions = torch.stack([rows.flatten(), columns.flatten()], dim=-1)
+        return rotary_angles(positions, (self.config.head_dim // 2,) * 2, self.config.rope_base)
+
+    def forward(self, features_BCLHW: Tensor, references_BMCHW: Tensor, mask_BM: Tensor | None) -> Tensor:
+        """Features [B, C_f, L, h, w], references' features [B, M, C_f, h, w] (M may be 0), mask True where one is."""
+        height, width = features_BCLHW.shape[-2:]
+        angles = self.angles(height, width, features_BCLHW.device)
+        references_BMND = references_BMCHW.flatten(3).transpose(2, 3)
+        mask = None
+        if mask_BM is not None:
+            keys = mask_BM.repeat_interleave(height * width, dim=1)
+            mask = F.pad(keys, (0, 1), value=True)[:, None, None, :]
+        x_BLND = self.proj_in(features_BCLHW.flatten(3).permute(0, 2, 3, 1))
+        for block in self.blocks:
+            x_BLND = block(x_BLND, block.reference_keys_values(references_BMND, angles), mask, angles)  # type: ignore[operator]
+        fused = self.proj_out(self.norm_out(x_BLND)).unflatten(2, (height, width))
+        return features_BCLHW + fused.permute(0, 4, 1, 2, 3)
