@@ -1,0 +1,168 @@
+"""Exported models: safetensors whose metadata holds the whole configuration, so that the file alone is enough.
+
+The file knows nothing of DeepSpeed or of the number of ranks; it is what evaluation and serving load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from portrait.presets.preset import Preset
+from portrait.presets.serialization import from_dict, to_dict
+
+if TYPE_CHECKING:
+    from portrait.generator import Generator
+    from portrait.vae import VideoVAE
+
+KINDS = ("vae", "generator")
+_METADATA_KEY = "portrait"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelHeader:
+    """What a model file says about itself."""
+
+    kind: str
+    """`vae` or `generator`."""
+    preset: Preset
+    """The configuration the model was built and trained with."""
+    extra: dict[str, Any]
+    """JSON values that its maker added: steps, figures, the versions of what it was trained on."""
+    version: str
+    """First 12 hexadecimal digits of the file's SHA-256."""
+
+
+def save_model(
+    path: str | Path,
+    module: torch.nn.Module,
+    *,
+    kind: str,
+    preset: Preset,
+    extra: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> ModelHeader:
+    """Writes a model and its configuration to one file, at once or not at all.
+
+    Args:
+        path: a `.safetensors` file; its folder is made where missing, a file that is there is replaced.
+        module: the model; its whole state dictionary is written.
+        kind: `vae` or `generator`.
+        preset: the preset whose `.vae` or `.generator` built the module.
+        extra: JSON values to keep with it.
+        dtype: stores weights of two and more dimensions in this type (say `torch.float16`); scales, biases and
+            statistics stay as they are, since they are small and sensitive.
+
+    Raises:
+        ValueError: `kind` is unknown.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    path = Path(path)
+    state = {name: _stored(tensor, dtype) for name, tensor in module.state_dict().items()}
+    config = {"kind": kind, "preset": to_dict(preset), "extra": extra or {}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for each writer: two that write at the same time must not share a half-written file.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(state, temporary, metadata={_METADATA_KEY: json.dumps(config, sort_keys=True)})
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return read_header(path)
+
+
+def read_header(path: str | Path) -> ModelHeader:
+    """The configuration and version of a model file, without its weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no model of this project, or of an incompatible release.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no model file at {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    if _METADATA_KEY not in metadata:
+        raise ValueError(f"{path} holds weights but no configuration: not a model exported by this project")
+    try:
+        config = json.loads(metadata[_METADATA_KEY])
+        preset = from_dict(Preset, config["preset"])
+        kind, extra = config["kind"], config["extra"]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: its configuration does not fit this release: {error}") from error
+    return ModelHeader(kind=kind, preset=preset, extra=extra, version=_digest(path))
+
+
+def load_vae(path: str | Path, *, preset: Preset | None = None) -> VideoVAE:
+    """The VAE of a file, in float32 on the CPU, in evaluation mode.
+
+    Args:
+        path: a file that `save_model` wrote.
+        preset: refuses a file whose VAE is configured otherwise; None takes what the file says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds another kind of model, or one of another preset.
+    """
+    from portrait.vae import VideoVAE
+
+    header = _checked_header(path, "vae", preset)
+    return _with_weights(VideoVAE(header.preset.vae), path)
+
+
+def load_generator(path: str | Path, *, preset: Preset | None = None) -> Generator:
+    """The generator of a file; see `load_vae`."""
+    from portrait.generator import Generator
+
+    header = _checked_header(path, "generator", preset)
+    return _with_weights(Generator(header.preset.generator), path)
+
+
+def _stored(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    tensor = tensor.detach().to("cpu")
+    if dtype is not None and tensor.is_floating_point() and tensor.ndim >= 2:
+        tensor = tensor.to(dtype)
+    # A copy of its own: safetensors refuses tensors that share storage or are laid out channels-last.
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def _checked_header(path: str | Path, kind: str, preset: Preset | None) -> ModelHeader:
+    header = read_header(path)
+    if header.kind != kind:
+        raise ValueError(f"{path} holds a model of kind {header.kind!r}, expected {kind!r}")
+    if preset is not None and getattr(header.preset, kind) != getattr(preset, kind):
+        raise ValueError(
+            f"{path} was made with preset {header.preset.name!r}, whose {kind} differs from that of the preset "
+            f"{preset.name!r} asked for"
+        )
+    return header
+
+
+def _with_weights(module: Any, path: str | Path) -> Any:
+    try:
+        module.load_state_dict(load_file(str(path)))
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"{path}: its weights do not fit its configuration: {first[0].strip()}") from error
+    return module.eval()

@@ -1,0 +1,89 @@
+"""Writing Lance tables: fragments from many processes, then one commit that makes them all visible at once.
+
+`ray.data.Dataset.write_lance` does not work with this Lance release, and a single commit at the end is what lets a
+failed run leave the table as it was. A fragment travels as JSON from the process that wrote it to the one that commits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import lance
+import pyarrow as pa
+from lance.fragment import write_fragments as lance_write_fragments
+
+FILE_FORMAT = "2.2"
+"""Lance file format: the oldest with blob columns of the second version, the newest that is stable."""
+MAX_ROWS_PER_FILE = 4096
+"""Rows of a data file; Lance's own default would bundle a million clips."""
+
+
+def open_dataset(uri: str, what: str, version: int | None = None) -> lance.LanceDataset:
+    """Opens a table.
+
+    Args:
+        uri: a folder or an object store's URI.
+        what: what the caller expects there, for the message.
+        version: an older version of the table; None for the latest.
+
+    Raises:
+        FileNotFoundError: there is no table there, or not in that version.
+    """
+    try:
+        return lance.dataset(uri, version=version)
+    except ValueError as error:
+        wanted = f" in version {version}" if version is not None else ""
+        raise FileNotFoundError(f"no {what} table at {uri}{wanted}") from error
+
+
+def exists(uri: str) -> bool:
+    """Whether a committed table is there."""
+    try:
+        lance.dataset(uri)
+    except ValueError:
+        return False
+    return True
+
+
+def write_fragments(uri: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> list[str]:
+    """Writes rows as fragments that nobody sees before `commit`; batches are consumed as they come.
+
+    Returns:
+        The fragments as JSON.
+
+    Raises:
+        OSError: the target cannot be written.
+    """
+    reader = pa.RecordBatchReader.from_batches(schema, batches)
+    written = lance_write_fragments(
+        reader,
+        uri,
+        schema=schema,
+        mode="append" if exists(uri) else "create",
+        max_rows_per_file=MAX_ROWS_PER_FILE,
+        data_storage_version=FILE_FORMAT,
+    )
+    return [json.dumps(fragment.to_json()) for fragment in written]
+
+
+def commit(uri: str, schema: pa.Schema, fragments: list[str]) -> lance.LanceDataset:
+    """Makes fragments part of the table in one step; the table comes to be with its first commit."""
+    metadata = [lance.FragmentMetadata.from_json(fragment) for fragment in fragments]
+    if not exists(uri):
+        return lance.LanceDataset.commit(uri, lance.LanceOperation.Overwrite(schema, metadata))
+    dataset = lance.dataset(uri)
+    return lance.LanceDataset.commit(uri, lance.LanceOperation.Append(metadata), read_version=dataset.version)
+
+
+def remove_unreferenced(dataset: lance.LanceDataset) -> None:
+    """Deletes data files that no version holds: what a killed writer left. Only for a table with no other writer."""
+    dataset.cleanup_old_versions(older_than=timedelta(days=36_500), delete_unverified=True)
+
+
+def json_metadata(dataset: lance.LanceDataset, key: str) -> Any:
+    """A JSON value kept in the table's metadata, or None."""
+    text = dataset.metadata.get(key)
+    return None if text is None else json.loads(text)

@@ -1,0 +1,134 @@
+"""Map-style datasets over the tables: random windows of clips for the VAE, of latents for the generator.
+
+Every random choice about an item is a function of (seed, epoch, row), so that a resumed run sees the same data. Decoding
+is confined to the frames asked for. Shapes: C H W of a picture, T frames after the first, K references, L latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from portrait.storage.clips import SPLITS, ClipTable
+from portrait.storage.latent_windows import LatentWindows
+from portrait.storage.sampler import Draw, EpochSampler, batches, collate
+
+__all__ = ["ClipWindows", "Draw", "EpochSampler", "LatentWindows", "batches", "collate"]
+
+
+class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Windows of `num_frames` frames with reference pictures from elsewhere in the same clip."""
+
+    def __init__(
+        self,
+        uri: str,
+        size: int,
+        num_frames: int,
+        *,
+        max_references: int = 3,
+        seed: int = 0,
+        split: str | None = "train",
+        version: int | None = None,
+    ) -> None:
+        """Opens the table and finds the rows of the split that are long enough.
+
+        Args:
+            uri: the clips table.
+            size: side of the pictures; another size than the stored one is resized (by area when shrinking).
+            num_frames: frames of a window, 1+T.
+            max_references: K, references of every item (training masks some of them).
+            seed: of the random choices.
+            split: `train`, `val` or `test`; None for all rows.
+            version: version of the table; None for the latest.
+
+        Raises:
+            FileNotFoundError: there is no table.
+            ValueError: a number is out of range, or no row of the split is long enough.
+        """
+        if num_frames < 1 or (num_frames - 1) % 4:
+            raise ValueError(f"num_frames must be 1 + a multiple of 4, got {num_frames}")
+        if size < 1 or max_references < 0:
+            raise ValueError(f"size and max_references must be positive, got {size} and {max_references}")
+        if split is not None and split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        self.table = ClipTable.open(uri, version)
+        self.size = size
+        self.num_frames = num_frames
+        self.max_references = max_references
+        self.seed = seed
+        rows = self.table.rows(("clip_id", "identity", "split", "num_frames"))
+        in_split = [i for i, row in enumerate(rows) if split is None or row["split"] == split]
+        indices = [i for i in in_split if rows[i]["num_frames"] >= num_frames]
+        if not indices:
+            raise ValueError(
+                f"{uri}: no clip of split {split or 'any'} has {num_frames} frames "
+                f"({len(in_split)} clips in the split, {len(rows)} in the table)"
+            )
+        self._indices = indices
+        self._lengths = [int(rows[i]["num_frames"]) for i in indices]
+        self.clip_ids: list[str] = [rows[i]["clip_id"] for i in indices]
+        self.identities: list[str] = [rows[i]["identity"] for i in indices]
+
+    @property
+    def version(self) -> int:
+        """Version of the table that is read."""
+        return self.table.version
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, draw: int | Draw) -> dict[str, Any]:
+        """An item: `video` uint8 [3, 1+T, H, W], `references` uint8 [K, 3, H, W], `clip_id`, `start` (first frame),
+        `reference_frames` int64 [K]. A plain index stands for epoch 0.
+        """
+        draw = draw if isinstance(draw, tuple) else Draw(0, int(draw))
+        return self.__getitems__([Draw(*draw)])[0]
+
+    def __getitems__(self, draws: Sequence[Draw]) -> list[dict[str, Any]]:
+        """Items of several draws, their blobs read at once."""
+        media = self.table.read_video([self._indices[draw.row] for draw in draws])
+        return [self._item(draw, video) for draw, video in zip(draws, media, strict=True)]
+
+    def choose(self, draw: Draw) -> tuple[int, list[int]]:
+        """First frame of the window and the K reference frames of a draw."""
+        rng = np.random.default_rng((self.seed, draw.epoch, draw.row))
+        length = self._lengths[draw.row]
+        start = int(rng.integers(0, length - self.num_frames + 1))
+        outside = np.concatenate([np.arange(start), np.arange(start + self.num_frames, length)])
+        if len(outside) >= self.max_references:
+            return start, [int(i) for i in rng.choice(outside, self.max_references, replace=False)]
+        # Too short a clip: one frame from each of K equal stretches of it, so that they differ as much as they can.
+        edges = np.linspace(0, length, self.max_references + 1)
+        return start, [min(length - 1, int(rng.uniform(a, b))) for a, b in pairwise(edges)]
+
+    def _item(self, draw: Draw, video: bytes) -> dict[str, Any]:
+        from portrait.media import decode_window
+
+        start, references = self.choose(draw)
+        wanted = [*range(start, start + self.num_frames), *references]
+        # Decoding goes forward through the file, so each frame is asked for once and in order.
+        unique = sorted(set(wanted))
+        decoded = _resize(decode_window(video, unique), self.size)
+        place = {frame: position for position, frame in enumerate(unique)}
+        frames_NHWC = torch.from_numpy(decoded[[place[frame] for frame in wanted]])
+        return {
+            "video": frames_NHWC[: self.num_frames].permute(3, 0, 1, 2).contiguous(),
+            "references": frames_NHWC[self.num_frames :].permute(0, 3, 1, 2).contiguous(),
+            "clip_id": self.clip_ids[draw.row],
+            "start": start,
+            "reference_frames": torch.tensor(references, dtype=torch.int64),
+        }
+
+
+def _resize(frames_THWC: np.ndarray, size: int) -> np.ndarray:
+    if frames_THWC.shape[1:3] == (size, size):
+        return frames_THWC
+    import cv2
+
+    shrinks = frames_THWC.shape[1] > size
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(frame, (size, size), interpolation=interpolation) for frame in frames_THWC])

@@ -1,0 +1,151 @@
+"""The order in which training visits rows: a function of seed and epoch, resumable at any step, alike on all ranks.
+
+Written here because Lance's own samplers ignore `set_epoch` and reseed the global random state.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+
+class Draw(NamedTuple):
+    """One visit of a row: the pair that all random choices about the item depend on."""
+
+    epoch: int
+    row: int
+
+
+class EpochSampler:
+    """Endless batches of draws; usable as a `batch_sampler` of torch's DataLoader, or with `batches`.
+
+    All ranks walk one sequence, the permutations of epoch 0, 1, 2, … one after another, in which step s of rank r takes
+    the places (s · world_size + r) · batch_size onwards. So every rank has a full batch at every step, no row is left
+    out, and tables smaller than a batch work too.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        batch_size: int = 1,
+        start_step: int = 0,
+    ) -> None:
+        """Fixes the order.
+
+        Args:
+            num_rows: rows of the dataset.
+            seed: of the order.
+            rank: this worker, 0 … world_size − 1.
+            world_size: number of workers.
+            batch_size: draws a step and worker.
+            start_step: first step to give: the number of steps already trained.
+
+        Raises:
+            ValueError: a number is out of range.
+        """
+        for name, value, least in (
+            ("num_rows", num_rows, 1),
+            ("world_size", world_size, 1),
+            ("batch_size", batch_size, 1),
+            ("start_step", start_step, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be in 0 … {world_size - 1}, got {rank}")
+        self.num_rows = num_rows
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.batch_size = batch_size
+        self.start_step = start_step
+
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """Rows in the order of an epoch, int64 [num_rows]."""
+        return np.random.default_rng((self.seed, epoch)).permutation(self.num_rows)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        place = (self.start_step * self.world_size + self.rank) * self.batch_size
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        while True:
+            batch = []
+            for position in range(place, place + self.batch_size):
+                if position // self.num_rows != epoch:
+                    epoch = position // self.num_rows
+                    order = self.epoch_order(epoch)
+                batch.append(Draw(epoch, int(order[position % self.num_rows])))
+            yield batch
+            place += self.world_size * self.batch_size
+
+
+class BatchedDataset(Protocol):
+    """A map-style dataset that reads several draws at once (torch's fetcher knows the method as well)."""
+
+    def __getitems__(self, draws: Sequence[Draw]) -> list[dict[str, Any]]: ...
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Items to a batch: tensors stacked, numbers and truths as a tensor, anything else as a list."""
+    batch: dict[str, Any] = {}
+    for key, first in items[0].items():
+        values = [item[key] for item in items]
+        if isinstance(first, torch.Tensor):
+            batch[key] = torch.stack(values)
+        elif isinstance(first, bool | int | float):
+            batch[key] = torch.tensor(values)
+        else:
+            batch[key] = values
+    return batch
+
+
+def batches(dataset: BatchedDataset, sampler: EpochSampler, prefetch: int = 4) -> Iterator[dict[str, Any]]:
+    """Collated batches, read ahead by one background thread so that a training step need not wait.
+
+    A thread, not a process: Lance does not survive a fork, and decoding leaves the interpreter's lock. An error in the
+    thread is raised here at the step it belongs to. Closing the iterator ends the thread.
+
+    Args:
+        dataset: `ClipWindows` or `LatentWindows`.
+        sampler: which draws, in which order.
+        prefetch: batches read ahead, at least 1.
+    """
+    ready: queue.Queue[dict[str, Any] | Exception] = queue.Queue(maxsize=max(1, prefetch))
+    stop = threading.Event()
+
+    def put(entry: dict[str, Any] | Exception) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def read_ahead() -> None:
+        try:
+            for draws in sampler:
+                if stop.is_set():
+                    return
+                put(collate(dataset.__getitems__(draws)))
+        except Exception as error:  # noqa: BLE001 - not swallowed: it is raised in the thread that trains
+            put(error)
+
+    thread = threading.Thread(target=read_ahead, name="batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            entry = ready.get()
+            if isinstance(entry, Exception):
+                raise entry
+            yield entry
+    finally:
+        stop.set()
+        thread.join(timeout=10)
