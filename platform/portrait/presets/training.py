@@ -62,6 +62,9 @@ class GeneratorTrainingConfig:
     """Peak learning rate, reached after the warm-up and decayed along a cosine."""
     history_noise_max: float = 0.7
     """History is noised at a level drawn uniformly from 0 … this (digests of the paper)."""
+    timestep_shift: float = 3.0
+    """Shift s of the uniformly drawn noise levels, t ↦ s·t / (1 + (s − 1)·t); below the sampler's 5, whose last step
+    starts at 0.31, so that fewer steps and smaller shifts can be sampled too."""
     audio_dropout: float = 0.1
     """Share of windows whose audio becomes the null embedding."""
     reference_dropout: float = 0.1

@@ -1,0 +1,125 @@
+"""The key-value cache of a window, preallocated and static in shape.
+
+Slots of a row: [first-window token, later-window token, references | history, up to window_blocks − 1 blocks | current
+block]. The current block's keys and values always lie in the last slots, whatever the row's length, so that sessions of
+different lengths run in one batch: what a row has not filled is hidden by its mask. Keys are stored turned by their
+position in the window, so a slot's place means nothing.
+
+Shapes: `R` rows (sessions × guidance passes), `H` heads, `K` slots, `D` channels of a head, `M` references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from portrait.generator.config import GeneratorConfig
+
+WINDOW_TOKENS = 2
+"""Slots of the two window tokens; a row sees one of them."""
+
+
+@dataclass(kw_only=True)
+class KeyValueCache:
+    """Keys and values of the references, the window's finished blocks and the block in work."""
+
+    keys_values: Tensor
+    """[layers, 2, R, H, K, D]."""
+    prefix_present: Tensor
+    """Bool [R, P], which of the window tokens and reference tokens a row sees."""
+    lengths: Tensor
+    """Int64 [R], finished blocks in the row's window, 0 … window_blocks − 1."""
+    block_tokens: int
+    """Tokens of a block."""
+
+    @classmethod
+    def allocate(
+        cls,
+        config: GeneratorConfig,
+        rows: int,
+        references: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> KeyValueCache:
+        """An empty cache of `rows` rows with room for `references` ≥ 1 references each."""
+        prefix = WINDOW_TOKENS + references * config.latent_size**2
+        slots = prefix + config.window_blocks * config.block_tokens
+        shape = (config.blocks, 2, rows, config.heads, slots, config.head_dim)
+        return cls(
+            keys_values=torch.zeros(shape, device=device, dtype=dtype),
+            prefix_present=torch.zeros(rows, prefix, dtype=torch.bool, device=device),
+            lengths=torch.zeros(rows, dtype=torch.long, device=device),
+            block_tokens=config.block_tokens,
+        )
+
+    @property
+    def rows(self) -> int:
+        return self.lengths.shape[0]
+
+    @property
+    def prefix(self) -> int:
+        """P, slots before the history."""
+        return self.prefix_present.shape[1]
+
+    @property
+    def capacity(self) -> int:
+        """K, all slots."""
+        return self.keys_values.shape[4]
+
+    @property
+    def current(self) -> int:
+        """First slot of the current block."""
+        return self.capacity - self.block_tokens
+
+    def present(self) -> Tensor:
+        """Bool [R, K]: the slots that a row's current block sees."""
+        slots = torch.arange(self.current - self.prefix, device=self.lengths.device)
+        history = slots[None, :] < self.block_tokens * self.lengths[:, None]
+        block = torch.ones(self.rows, self.block_tokens, dtype=torch.bool, device=self.lengths.device)
+        return torch.cat((self.prefix_present, history, block), dim=1)
+
+    def begin_window(self, rows: Tensor | slice, *, first: bool) -> None:
+        """Forgets the history of `rows` and shows them the token of a first or a later window."""
+        self.lengths[rows] = 0
+        self.prefix_present[rows, 0] = first
+        self.prefix_present[rows, 1] = not first
+
+    def commit(self) -> None:
+        """Makes the current block the last block of every row's history.
+
+        Raises:
+            ValueError: a row's window is full.
+        """
+        room = (self.current - self.prefix) // self.block_tokens
+        if bool((self.lengths >= room).any()):
+            raise ValueError(
+                f"the cache holds {room} finished blocks, got one more: begin the next window first"
+            )
+        start = self.prefix + self.block_tokens * self.lengths
+        slots = start[:, None] + torch.arange(self.block_tokens, device=start.device)
+        index = slots[None, None, :, None, :, None].expand(
+            *self.keys_values.shape[:4], -1, self.keys_values.shape[5]
+        )
+        self.keys_values.scatter_(4, index, self.keys_values[..., self.current :, :].clone())
+        self.lengths += 1
+
+    def gather(self, rows: Sequence[int]) -> KeyValueCache:
+        """A copy of some rows, in that order."""
+        index = torch.tensor(rows, device=self.lengths.device)
+        return KeyValueCache(
+            keys_values=self.keys_values[:, :, index],
+            prefix_present=self.prefix_present[index],
+            lengths=self.lengths[index],
+            block_tokens=self.block_tokens,
+        )
+
+    def scatter(self, rows: Sequence[int], other: KeyValueCache) -> None:
+        """Puts rows that `gather` copied back in their place."""
+        index = torch.tensor(rows, device=self.lengths.device)
+        self.keys_values[:, :, index] = other.keys_values
+        self.prefix_present[index] = other.prefix_present
+        self.lengths[index] = other.lengths

@@ -1,0 +1,120 @@
+"""Rectified flow: the straight path z^t = (1 − t)·z⁰ + t·ε with velocity ε − z⁰, and the loss of teacher forcing
+(paper, "Blockwise autoregressive latent generation").
+
+Shapes: `B` batch, `M` references, `L` latents of a window, `C` = C_z, `n` blocks, `T` frames, `F` speech features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from portrait.generator.schedule import training_levels
+
+if TYPE_CHECKING:
+    from portrait.presets.training import GeneratorTrainingConfig
+
+
+def interpolate(clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """z^t = (1 − t)·z⁰ + t·ε; `level` is broadcast."""
+    return (1 - level) * clean + level * noise
+
+
+def velocity(clean: Tensor, noise: Tensor) -> Tensor:
+    """d z^t / dt = ε − z⁰."""
+    return noise - clean
+
+
+def random_reference_mask(mask: Tensor, rng: torch.Generator) -> Tensor:
+    """Keeps at random 1 … all of each row's references.
+
+    Args:
+        mask: [B, M] bool, the references that are there.
+        rng: on the CPU.
+
+    Returns:
+        [B, M] bool, a subset of `mask`, not empty where `mask` is not.
+    """
+    available = mask.sum(dim=1)
+    kept = 1 + (torch.rand(mask.shape[0], generator=rng).to(mask.device) * available).long()
+    scores = torch.rand(mask.shape, generator=rng).to(mask.device).masked_fill(~mask, 2.0)
+    rank = scores.argsort(dim=1).argsort(dim=1)
+    return mask & (rank < kept[:, None])
+
+
+def flow_matching_loss(
+    generator: nn.Module,
+    batch: Mapping[str, Tensor],
+    *,
+    config: GeneratorTrainingConfig,
+    rng: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The conditional flow-matching loss ‖G(z^t, z_r, a′, t) − (ε − z⁰)‖², averaged over what is to be learnt.
+
+    Padding does not count, nor does the first block of a window that begins in mid-clip: at inference it is context.
+
+    Args:
+        generator: a `Generator`, or a wrapper with it as `.module` (DeepSpeed's engine).
+        batch: "latents" [B, C, L, h, w] normalised; "speech" [B, T, F]; "reference_latents" [B, M, C, h, w]
+            normalised; "is_first" [B] bool; and, where not all is there, "latent_mask" [B, L] bool and
+            "reference_mask" [B, M] bool.
+        config: dropouts, the history's noise, the shift of the noise levels.
+        rng: on the CPU; all draws come from it.
+
+    Returns:
+        The loss (float32 scalar), and detached metrics: "flow_loss", and "flow_loss_low" / "flow_loss_high", the loss
+        of blocks below and above t = 0.5 (absent where there are none).
+    """
+    model = getattr(generator, "module", generator)
+    block_latents: int = model.config.block_latents
+    clean = batch["latents"].float()
+    device, (rows, _, latents) = clean.device, clean.shape[:3]
+    blocks = latents // block_latents
+    is_first = batch["is_first"].bool()
+    latent_mask = batch["latent_mask"].bool() if "latent_mask" in batch else None
+    references = batch["reference_latents"]
+    available = torch.ones(references.shape[:2], dtype=torch.bool, device=device)
+    if "reference_mask" in batch:
+        available = batch["reference_mask"].bool()
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=rng).to(device)
+
+    def noise() -> Tensor:
+        return torch.randn(clean.shape, generator=rng).to(device)
+
+    def per_latent(level: Tensor) -> Tensor:
+        return level.repeat_interleave(block_latents, dim=1)[:, None, :, None, None]
+
+    level = training_levels((rows, blocks), config.timestep_shift, rng).to(device)
+    # One level for a whole window, as at inference, where all of the history is at level 0.
+    history_level = (draw(rows, 1) * config.history_noise_max).expand(-1, blocks)
+    target_noise = noise()
+    predicted = generator(
+        interpolate(clean, noise(), per_latent(history_level)),
+        interpolate(clean, target_noise, per_latent(level)),
+        history_level=history_level,
+        level=level,
+        references=references,
+        speech=batch["speech"],
+        is_first=is_first,
+        reference_mask=random_reference_mask(available, rng),
+        latent_mask=latent_mask,
+        drop_speech=draw(rows) < config.audio_dropout,
+        drop_references=(draw(rows) < config.reference_dropout) | ~available.any(dim=1),
+    )
+    error = (predicted.float() - velocity(clean, target_noise)).square().mean(dim=(1, 3, 4))
+    counts = torch.ones(rows, latents, device=device) if latent_mask is None else latent_mask.float()
+    counts = counts.clone()
+    counts[:, :block_latents] *= is_first[:, None]
+
+    loss = (error * counts).sum() / counts.sum().clamp(min=1)
+    metrics = {"flow_loss": loss.detach()}
+    low = level.repeat_interleave(block_latents, dim=1) < 0.5
+    for name, chosen in (("flow_loss_low", counts * low), ("flow_loss_high", counts * ~low)):
+        if chosen.sum() > 0:
+            metrics[name] = ((error * chosen).sum() / chosen.sum()).detach()
+    return loss, metrics
