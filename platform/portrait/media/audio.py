@@ -1,0 +1,198 @@
+"""Sound in and out: everything becomes 16 kHz mono float32 in [-1, 1], one array [S].
+
+640 samples are one video frame (25 frames/s), so the rate is not a setting. Files of any rate, layout and codec are
+converted; FLAC (RFC 9639), 16 bits, is how the tables keep it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+
+from portrait.media.container import MediaSource, label_of, open_media, reason_of
+
+SAMPLE_RATE = 16_000
+_MAX_GAP_SECONDS = 60.0
+
+
+def read_audio(source: MediaSource, *, name: str | None = None) -> np.ndarray:
+    """Reads the first sound track of a file (a sound file or a video) from its first sample on.
+
+    Returns:
+        float32 [S], 16 kHz mono in [-1, 1]; channels are averaged.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no sound track, not decodable, empty, or not finite.
+    """
+    label = label_of(source, name)
+    with open_media(source, name=name) as container:
+        if not container.streams.audio:
+            raise ValueError(f"{label}: has no sound track")
+        samples, rate, _ = decode_track(container, label=label)
+    if samples.size == 0:
+        raise ValueError(f"{label}: the sound track is empty")
+    audio = resample(samples, rate, SAMPLE_RATE)
+    return np.clip(audio, -1.0, 1.0)
+
+
+def decode_track(
+    container: InputContainer, *, label: str, until_s: float | None = None
+) -> tuple[np.ndarray, int, float]:
+    """Decodes the first sound track by its timestamps: gaps become silence, overlaps are cut.
+
+    The encoder's priming samples are dropped by FFmpeg according to the container (edit list, LAME tag), so a sample's
+    timestamp is when it is heard.
+
+    Args:
+        container: opened for reading and not yet read from.
+        label: the file's name for errors.
+        until_s: stop after this time (seconds on the container's clock).
+
+    Returns:
+        Samples float32 [S] at their own rate, that rate in Hz, and the first sample's time in seconds.
+
+    Raises:
+        ValueError: undecodable, not finite, or a track that changes its rate.
+    """
+    pieces: list[np.ndarray] = []
+    rate, start, written = 0, Fraction(0), 0
+    for frame in _frames(container, label):
+        piece = _to_mono(frame, label)
+        if not rate:
+            rate, start = frame.sample_rate, _time(frame, Fraction(0))
+        if frame.sample_rate != rate:
+            raise ValueError(f"{label}: sound changes from {rate} to {frame.sample_rate} Hz within the track")
+        expected = start + Fraction(written, rate)
+        offset = round((_time(frame, expected) - expected) * rate)
+        # Containers with a coarse clock (Matroska: milliseconds) jitter around the true time: only a real jump moves it.
+        if abs(offset) > rate // 100:
+            if offset > rate * _MAX_GAP_SECONDS:
+                raise ValueError(f"{label}: damaged sound, a gap of {offset / rate:.0f} s at {float(expected):.2f} s")
+            pieces.append(np.zeros(max(offset, 0), np.float32))
+            piece = piece[max(-offset, 0) :]
+            written += pieces[-1].size
+        pieces.append(piece)
+        written += piece.size
+        if until_s is not None and start + Fraction(written, rate) >= until_s:
+            break
+    samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{label}: the sound holds values that are not finite (NaN or infinity)")
+    return samples, rate or SAMPLE_RATE, float(start)
+
+
+def _frames(container: InputContainer, label: str):
+    stream = container.streams.audio[0]
+    at = 0.0
+    try:
+        for frame in container.decode(stream):
+            yield frame
+            at = frame.time or at
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{label}: damaged sound at {at:.2f} s ({reason_of(error)})") from error
+
+
+def _time(frame: AudioFrame, default: Fraction) -> Fraction:
+    if frame.pts is None or frame.time_base is None:
+        return default
+    return frame.pts * Fraction(frame.time_base)
+
+
+def _to_mono(frame: AudioFrame, label: str) -> np.ndarray:
+    """Averages a decoded frame's channels: float32 [samples]."""
+    try:
+        values = frame.to_ndarray()
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{label}: sound format {frame.format.name} is not supported") from error
+    channels = len(frame.layout.channels)
+    if not frame.format.is_planar:
+        values = values.reshape(-1, channels).T
+    if values.dtype == np.uint8:
+        values = (values.astype(np.float32) - 128.0) / 128.0
+    elif np.issubdtype(values.dtype, np.integer):
+        values = values.astype(np.float64) / -float(np.iinfo(values.dtype).min)
+    return values.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Band-limited conversion between sample rates, without delay: sample 0 stays at time 0.
+
+    Args:
+        audio: float32 [S].
+        from_rate: Hz.
+        to_rate: Hz.
+
+    Returns:
+        float32 [round(S · to_rate / from_rate)].
+    """
+    audio = np.ascontiguousarray(audio, dtype=np.float32)
+    if audio.ndim != 1:
+        raise ValueError(f"audio: expected [S], found {list(audio.shape)}")
+    if from_rate <= 0 or to_rate <= 0:
+        raise ValueError(f"sample rate: expected positive, found {from_rate} and {to_rate}")
+    if from_rate == to_rate or audio.size == 0:
+        return audio
+    length = round(audio.size * to_rate / from_rate)
+    resampler = av.AudioResampler(
+        format="flt", layout="mono", rate=to_rate, options={"filter_size": "64", "cutoff": "0.97"}
+    )
+    # The filter mirrors the sound at its edges; silence around it makes the edges those of a sound that begins there.
+    unit = from_rate // math.gcd(from_rate, to_rate)
+    margin = unit * math.ceil(from_rate / 10 / unit)  # a whole number of samples at both rates
+    padded = np.concatenate([np.zeros(margin, np.float32), audio, np.zeros(2 * margin, np.float32)])
+    frame = AudioFrame.from_ndarray(padded[None], format="flt", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = from_rate, 0, Fraction(1, from_rate)
+    pieces = [piece.to_ndarray()[0] for piece in (*resampler.resample(frame), *resampler.resample(None))]
+    converted = np.concatenate(pieces)
+    begin = margin * to_rate // from_rate
+    return np.ascontiguousarray(converted[begin : begin + length])
+
+
+def to_int16(audio: np.ndarray) -> np.ndarray:
+    """Float samples in [-1, 1] as 16-bit integers (clipped, rounded); the inverse divides by 32768."""
+    return np.clip(np.rint(np.asarray(audio, np.float32) * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def encode_flac(audio: np.ndarray) -> bytes:
+    """Encodes 16 kHz mono samples float32 [S] as 16-bit FLAC; the same samples give the same bytes."""
+    if audio.ndim != 1 or audio.size == 0:
+        raise ValueError(f"audio: expected [S] with at least one sample, found {list(audio.shape)}")
+    buffer = io.BytesIO()
+    with av.open(buffer, mode="w", format="flac", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono", format="s16")
+        frame = AudioFrame.from_ndarray(to_int16(audio)[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def decode_flac(data: bytes) -> np.ndarray:
+    """Decodes what `encode_flac` wrote: float32 [S], exact multiples of 1/32768.
+
+    Raises:
+        ValueError: not FLAC, damaged, or not 16 kHz.
+    """
+    with open_media(data, name="FLAC") as container:
+        samples, rate, _ = decode_track(container, label="FLAC")
+    if rate != SAMPLE_RATE:
+        raise ValueError(f"FLAC: expected {SAMPLE_RATE} Hz, found {rate}")
+    return samples
+
+
+def write_wav(path: str | Path, audio: np.ndarray, rate: int = SAMPLE_RATE) -> None:
+    """Writes samples float32 [S] as a 16-bit mono WAV file."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(to_int16(audio).astype("<i2").tobytes())

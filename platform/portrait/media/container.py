@@ -1,0 +1,60 @@
+"""Opening media files safely: one place that turns what FFmpeg says into one line naming the file and the reason."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+from av.container import InputContainer
+
+MediaSource: TypeAlias = str | Path | bytes
+"""A file's path or its whole content."""
+
+# Playlists and "concat" files may point at other files and at the network, and the image and text demuxers take nearly
+# anything for a video; a user's upload may be none of these.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,h264,hevc,mxf,nut,"
+    "wav,w64,flac,mp3,aac,ac3,aiff,au,caf,amr,ivf"
+)
+
+
+def label_of(source: MediaSource, name: str | None = None) -> str:
+    """How errors call a source: the given name, else the path, else "video" for bare bytes."""
+    return name or (f"media of {len(source)} bytes" if isinstance(source, bytes) else str(source))
+
+
+@contextmanager
+def open_media(source: MediaSource, *, name: str | None = None) -> Iterator[InputContainer]:
+    """Opens a media file for reading.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: empty, or not a container of video or sound that FFmpeg knows.
+    """
+    label = label_of(source, name)
+    if not isinstance(source, bytes):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"{label}: no such file")
+        if Path(source).stat().st_size == 0:
+            raise ValueError(f"{label}: the file is empty")
+    elif not source:
+        raise ValueError(f"{label}: the file is empty")
+    # "file:" keeps FFmpeg from reading a path such as "a:b.mp4" as a protocol's address.
+    file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
+    try:
+        container = av.open(file, mode="r", container_options={"format_whitelist": _FORMATS}, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{label}: not a readable video or sound file ({reason_of(error)})") from error
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def reason_of(error: av.error.FFmpegError) -> str:
+    """FFmpeg's own words for an error, without its number and file name."""
+    return (error.strerror or str(error)).strip()

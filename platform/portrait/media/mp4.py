@@ -1,0 +1,212 @@
+"""H.264 in MP4 as the tables keep clips: constant rate, a closed group of pictures every 16 frames, no B-frames.
+
+Frame i then has timestamp i/fps and depends on no frame before its key frame, which is what makes a random window cheap
+to decode: training asks for a few frames of a clip thousands of times. Letters: `N T` frames, `H W`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from portrait.media.audio import resample
+from portrait.media.container import open_media, reason_of
+
+BT709 = 1
+"""FFmpeg's number for ITU-R BT.709: matrix, primaries and transfer of everything written here."""
+LIMITED_RANGE = 1
+AAC_RATE = 48_000
+
+
+def yuv_frame(picture: np.ndarray, convert: VideoReformatter) -> VideoFrame:
+    """Converts RGB uint8 [H, W, 3] to a 4:2:0 frame, BT.709, limited range, tagged so that players agree."""
+    rgb = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    frame = convert.reformat(
+        rgb, format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED_RANGE, interpolation="AREA", threads=1
+    )
+    frame.color_primaries = BT709
+    frame.color_trc = BT709
+    return frame
+
+
+def tag_colours(context: av.VideoCodecContext) -> None:
+    """Writes into an encoder's headers what `yuv_frame` makes."""
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    context.color_range = LIMITED_RANGE
+
+
+def check_pictures(frames: np.ndarray, height: int, width: int) -> None:
+    """Raises ValueError unless frames are uint8 [T, height, width, 3]."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
+        raise ValueError(f"frames: expected uint8 [T, {height}, {width}, 3], found {frames.dtype} {list(frames.shape)}")
+
+
+def encode_video(
+    frames: np.ndarray | Iterable[np.ndarray], fps: int = 25, *, gop: int = 16, crf: float = 18, preset: str = "fast"
+) -> bytes:
+    """Encodes RGB pictures uint8 [T, H, W, 3] (or an iterable of [H, W, 3]) as H.264 MP4 without sound.
+
+    The same pictures give the same bytes (one thread, no date in the file), so content can be hashed.
+
+    Args:
+        frames: at least one picture; height and width even.
+        fps: frames per second, constant.
+        gop: a key frame every so many frames.
+        crf: x264's constant quality, smaller is better; 18 is visually lossless.
+        preset: x264's trade of size against time.
+
+    Raises:
+        ValueError: no pictures, odd size, or pictures of different shapes.
+    """
+    buffer = io.BytesIO()
+    with av.open(buffer, mode="w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        _mux_video(container, frames, fps, gop=gop, crf=crf, preset=preset)
+    return buffer.getvalue()
+
+
+def write_mp4(
+    path: str | Path,
+    frames: np.ndarray | Iterable[np.ndarray],
+    audio: np.ndarray | None = None,
+    sample_rate: int = 16_000,
+    *,
+    fps: int = 25,
+    crf: float = 18,
+) -> None:
+    """Writes an ordinary MP4 (H.264 and, with sound, AAC at 48 kHz) that any player opens; atomic (a rename at the end).
+
+    Args:
+        path: the file; an existing one is replaced.
+        frames: RGB uint8 [T, H, W, 3] or an iterable of [H, W, 3].
+        audio: float32 [S] mono in [-1, 1] that begins with the first frame, or None.
+        sample_rate: of `audio`, in Hz.
+        fps: frames per second.
+        crf: x264's constant quality.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with av.open(f"file:{temporary}", mode="w", format="mp4", options={"movflags": "faststart"}) as container:
+            sound = container.add_stream("aac", rate=AAC_RATE, layout="mono") if audio is not None else None
+            # AAC packets go in after the pictures: the muxer interleaves what is at most a minute's talk.
+            _mux_video(container, frames, fps, gop=fps, crf=crf, preset="fast")
+            if sound is not None and audio is not None:
+                samples = resample(np.asarray(audio, np.float32), sample_rate, AAC_RATE)
+                frame = AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+                frame.sample_rate, frame.pts, frame.time_base = AAC_RATE, 0, Fraction(1, AAC_RATE)
+                container.mux(sound.encode(frame))
+                container.mux(sound.encode(None))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _mux_video(
+    container: OutputContainer, frames: np.ndarray | Iterable[np.ndarray], fps: int, *, gop: int, crf: float, preset: str
+) -> None:
+    stream: VideoStream | None = None
+    convert = VideoReformatter()
+    for index, picture in enumerate(frames):
+        if stream is None:
+            stream = _x264_stream(container, picture, fps, gop, crf, preset)
+        check_pictures(picture[None], stream.height, stream.width)
+        frame = yuv_frame(picture, convert)
+        frame.pts, frame.time_base = index, Fraction(1, fps)
+        container.mux(stream.encode(frame))
+    if stream is None:
+        raise ValueError("frames: expected at least one picture, found none")
+    container.mux(stream.encode(None))
+
+
+def _x264_stream(
+    container: OutputContainer, picture: np.ndarray, fps: int, gop: int, crf: float, preset: str
+) -> VideoStream:
+    height, width = picture.shape[:2]
+    if height % 2 or width % 2:
+        raise ValueError(f"frames: H.264 4:2:0 needs an even height and width, found {height}×{width}")
+    options = {
+        "crf": str(crf),
+        "preset": preset,
+        "bf": "0",
+        "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:threads=1",
+    }
+    stream = container.add_stream("libx264", rate=fps, options=options)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.time_base = Fraction(1, fps)
+    tag_colours(stream.codec_context)
+    return stream
+
+
+def decode_window(mp4: bytes, indices: Sequence[int]) -> np.ndarray:
+    """Decodes chosen frames of a clip that `encode_video` wrote, and no group of pictures that holds none of them.
+
+    Args:
+        mp4: the file's content: constant rate, no B-frames.
+        indices: frame numbers, in any order, repeats allowed.
+
+    Returns:
+        uint8 RGB [N, H, W, 3] in the order of `indices`.
+
+    Raises:
+        ValueError: no indices, an index outside the clip, or a damaged file.
+    """
+    wanted = sorted(set(int(index) for index in indices))
+    if not wanted:
+        raise ValueError("indices: expected at least one frame number, found none")
+    pictures: dict[int, np.ndarray] = {}
+    with open_media(mp4, name="clip") as container:
+        stream = container.streams.video[0]
+        stream.thread_count = 1
+        if wanted[0] < 0 or wanted[-1] >= stream.frames:
+            raise ValueError(f"indices: expected 0 … {stream.frames - 1}, found {wanted[0]} … {wanted[-1]}")
+        step = 1 / (Fraction(stream.average_rate or 25) * Fraction(stream.time_base or 1))
+        keys = [round(e.timestamp / step) for e in stream.index_entries if e.is_keyframe]
+        convert = VideoReformatter()
+        try:
+            _decode_runs(container, stream, _runs(wanted, keys), step, convert, pictures)
+        except av.error.FFmpegError as error:
+            raise ValueError(f"clip: damaged ({reason_of(error)})") from error
+    missing = [index for index in wanted if index not in pictures]
+    if missing:
+        raise ValueError(f"clip: damaged, frames {missing} can't be decoded")
+    return np.stack([pictures[int(index)] for index in indices])
+
+
+def _runs(wanted: list[int], keys: list[int]) -> list[tuple[int, set[int]]]:
+    """Splits wanted frames into runs that each begin at a key frame: [(key frame, frames)].
+
+    Neighbouring groups of pictures stay in one run: going on costs less than a seek.
+    """
+    runs: list[tuple[int, set[int]]] = []
+    last_group = -2
+    for index in wanted:
+        group = int(np.searchsorted(keys, index, side="right")) - 1
+        if not runs or group > last_group + 1:
+            runs.append((keys[group], set()))
+        runs[-1][1].add(index)
+        last_group = group
+    return runs
+
+
+def _decode_runs(container, stream, runs, step: Fraction, convert: VideoReformatter, pictures: dict) -> None:
+    """Seeks to each run's key frame and decodes until the run's last frame; fills `pictures` by frame number."""
+    for key, indices in runs:
+        container.seek(int(key * step), stream=stream, backward=True, any_frame=False)
+        last = max(indices)
+        for frame in container.decode(stream):
+            index = round(frame.pts / step)
+            if index in indices:
+                pictures[index] = convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            if index >= last:
+                break
