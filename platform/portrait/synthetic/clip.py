@@ -1,0 +1,127 @@
+"""A clip of a synthetic head that talks, with the truth about mouth and head (design.md §8).
+
+T frames at 25 a second; audio of 640 samples a frame at 16 kHz. A clip is a function of (identity_seed, clip_seed, seconds, size) alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from portrait.synthetic.identity import Identity
+from portrait.synthetic.motion import random_motion
+from portrait.synthetic.renderer import FrameState, HeadRenderer
+from portrait.synthetic.speech import SAMPLES_PER_FRAME, Voice, synthesize
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticClip:
+    """Frames, sound and truth."""
+
+    frames: np.ndarray
+    """uint8 RGB [T, H, W, 3]."""
+    audio: np.ndarray
+    """float32 [640 T] at 16 kHz in [-1, 1]."""
+    mouth_opening: np.ndarray
+    """float32 [T], gap between the lips over the gap at full opening."""
+    mouth_opening_px: np.ndarray
+    """float32 [T], gap between the lips at the mouth's centre in pixels, as seen in the picture."""
+    mouth_full_px: float
+    """Gap at full opening, head upright, in pixels."""
+    head_pose: np.ndarray
+    """float32 [T, 3] yaw, pitch, roll in radians; positive to the picture's right, down, clockwise."""
+    mouth_centre: np.ndarray
+    """float32 [T, 2] x, y in pixels."""
+
+
+def render_clip(identity_seed: int, seconds: float, *, size: int = 256, clip_seed: int = 0) -> SyntheticClip:
+    """Renders a clip of one person who speaks in their own voice.
+
+    Args:
+        identity_seed: who (`Identity.random`).
+        seconds: length, rounded to whole frames.
+        size: picture side in pixels, a multiple of 4.
+        clip_seed: draws words, motion, clothes, place and light.
+
+    Raises:
+        ValueError: size or seconds out of range.
+    """
+    person = Identity.random(identity_seed)
+    voice = Voice(pitch_hz=person.pitch_hz, formant_scale=person.formant_scale)
+    words_seed = int(np.random.default_rng([identity_seed, clip_seed, 12]).integers(2**62))
+    spoken = synthesize(seconds, words_seed, voice)
+    return render_for_audio(
+        identity_seed, spoken.audio, spoken.opening, rounding=spoken.rounding, energy=spoken.energy, size=size, clip_seed=clip_seed
+    )
+
+
+def render_for_audio(
+    identity_seed: int,
+    audio: np.ndarray,
+    mouth_opening: np.ndarray,
+    *,
+    rounding: np.ndarray | None = None,
+    energy: np.ndarray | None = None,
+    size: int = 256,
+    clip_seed: int = 0,
+    motion: float = 1.0,
+) -> SyntheticClip:
+    """Renders a person whose mouth opens as given.
+
+    Args:
+        identity_seed: who.
+        audio: float32 [S] at 16 kHz; padded or cut to 640 T samples.
+        mouth_opening: [T] in [0, 1].
+        rounding: [T], -1 spread … 1 round; none: 0.
+        energy: [T] in [0, 1], what the nods follow; none: the audio's loudness.
+        size: picture side in pixels, a multiple of 4.
+        clip_seed: draws motion, clothes, place and light.
+        motion: factor on the head's motion; 0 holds it still and upright.
+
+    Raises:
+        ValueError: an opening outside [0, 1], a track of another length, a bad size.
+    """
+    opening = np.asarray(mouth_opening, np.float64)
+    num_frames = len(opening)
+    if opening.ndim != 1 or not num_frames or not ((opening >= 0) & (opening <= 1)).all():
+        raise ValueError(f"mouth_opening: shape {opening.shape} found, expected [T] with values in [0, 1]")
+    sound = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
+    sound[: len(audio)] = audio[: len(sound)]
+    if energy is None:
+        loudness = np.sqrt((sound.reshape(num_frames, -1) ** 2).mean(1))
+        energy = loudness / max(1e-6, float(loudness.max()))
+    rounding = np.zeros(num_frames) if rounding is None else np.asarray(rounding, np.float64)
+    for name, track in (("rounding", rounding), ("energy", energy)):
+        if track.shape != (num_frames,):
+            raise ValueError(f"{name}: shape {track.shape} found, expected ({num_frames},) as mouth_opening")
+    person = Identity.random(identity_seed)
+    renderer = HeadRenderer(person, size, clip_seed)
+    moves = random_motion(num_frames, energy, np.random.default_rng([identity_seed, clip_seed, 13]), motion)
+    frames = np.empty((num_frames, size, size, 3), np.uint8)
+    centre = np.empty((num_frames, 2), np.float32)
+    gap = np.empty(num_frames, np.float32)
+    for t in range(num_frames):
+        state = FrameState(
+            opening=float(opening[t]), rounding=float(rounding[t]), pose=_floats3(moves.pose[t]), shift=_floats2(moves.shift[t]),
+            blink=float(moves.blink[t]), gaze=_floats2(moves.gaze[t]), brow=float(moves.brow[t]), breath=float(moves.breath[t]),
+        )  # fmt: skip
+        frames[t] = renderer.frame(state)
+        centre[t], gap[t] = renderer.mouth_truth(state)
+    return SyntheticClip(
+        frames=frames,
+        audio=sound,
+        mouth_opening=opening.astype(np.float32),
+        mouth_opening_px=gap,
+        mouth_full_px=person.mouth_full * size,
+        head_pose=moves.pose.astype(np.float32),
+        mouth_centre=centre,
+    )
+
+
+def _floats2(values: np.ndarray) -> tuple[float, float]:
+    return float(values[0]), float(values[1])
+
+
+def _floats3(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,48 @@
+"""Cloth: patterned colour fields for clothes, hats and scarves."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+
+from portrait.synthetic.canvas import Canvas, value_noise
+
+KINDS = ("stripes", "checks", "noise", "knit", "dots", "zigzag", "plain", "paisley")
+
+
+def fabric(rng: np.random.Generator, canvas: Canvas, kind: str | None = None) -> np.ndarray:
+    """Colour of a patterned cloth, float32 [canvas, canvas, 3] in [0, 1]."""
+    kind = kind or str(rng.choice(KINDS))
+    hue = rng.random()
+    base = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.25, 0.8), rng.uniform(0.3, 0.85)), np.float32)
+    second = np.array(colorsys.hsv_to_rgb((hue + rng.choice([0.08, 0.3, 0.5])) % 1, rng.uniform(0.1, 0.7), rng.uniform(0.25, 0.95)), np.float32)
+    x, y = canvas.x, canvas.y
+    angle = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
+    u = x * np.cos(angle) + y * np.sin(angle)
+    v = y * np.cos(angle) - x * np.sin(angle)
+    period = rng.uniform(0.025, 0.07)
+    wobble = value_noise(rng, x.shape, (5, 5), 2) * 0.15
+    if kind == "stripes":
+        m = _edge(np.sin((u / period + wobble) * 2 * np.pi) - rng.uniform(-0.5, 0.5))
+    elif kind == "checks":
+        m = 0.5 * _edge(np.sin(u / period * 2 * np.pi)) + 0.5 * _edge(np.sin(v / period * 2 * np.pi))
+    elif kind == "dots":
+        m = _edge(0.09 - ((u / period) % 1 - 0.5) ** 2 - ((v / period) % 1 - 0.5) ** 2, 30)
+    elif kind == "zigzag":
+        m = _edge(np.sin((u / period + 0.5 * np.abs((v / period) % 2 - 1)) * 2 * np.pi))
+    elif kind == "knit":
+        m = 0.35 + 0.35 * np.sin(u * 380) * np.sin(v * 260) + 0.4 * value_noise(rng, x.shape, (6, 6), 3)
+    elif kind == "paisley":
+        m = _edge(np.sin(value_noise(rng, x.shape, (9, 9), 2) * 14))
+    elif kind == "noise":
+        m = 0.5 + 0.8 * value_noise(rng, x.shape, (22, 22), 3)
+    else:
+        m = np.zeros_like(x)
+    m = np.clip(m, 0, 1)[..., None]
+    weave = 1 + 0.045 * rng.standard_normal(x.shape).astype(np.float32)
+    return np.clip((base * (1 - m) + second * m) * weave[..., None], 0, 1).astype(np.float32)
+
+
+def _edge(value: np.ndarray, sharp: float = 4.0) -> np.ndarray:
+    return np.clip(value * sharp + 0.5, 0, 1)
