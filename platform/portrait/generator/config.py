@@ -1,5 +1,7 @@
-"""Configuration of the blockwise autoregressive rectified-flow generator (paper, "Blockwise autoregressive latent
-generation") and of its sampler."""
+"""Configuration of the blockwise autoregressive rectified-flow generator and of its sampler.
+
+Paper, "Blockwise autoregressive latent generation".
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def interpolate(clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
 
 
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:
-    """d z^t / dt = ε − z⁰."""
+    """The path's derivative by t, ε − z⁰."""
     return noise - clean
 
 

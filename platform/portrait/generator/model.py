@@ -148,7 +148,7 @@ class Generator(nn.Module):
         positions = torch.cat(
             (self._prefix_positions(1, references.shape[1], device), *[latent_positions] * 2)
         )
-        velocity = self._transform(tokens, levels, level_index, self._angles(positions), mask)
+        velocity = self._transform(tokens, levels, level_index=level_index, positions=positions, mask=mask)
         return self._latents_of_tokens(velocity[:, prefix + history_tokens.shape[1] :])
 
     # ---- inference with the cache --------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Generator(nn.Module):
         mask = ((sees & present[:, None]) | itself)[:, None]
         positions = self._prefix_positions(WINDOW_TOKENS, count, tokens.device)
         level = torch.zeros(batch, 1, device=tokens.device)
-        self._transform(tokens, level, None, self._angles(positions), mask, cache, start=0)
+        self._transform(tokens, level, positions=positions, mask=mask, cache=cache)
 
     def write_history(self, cache: KeyValueCache, latents: Tensor, embedding: Tensor) -> None:
         """Rebuilds the history of all rows from finished latents, in one pass.
@@ -223,7 +223,7 @@ class Generator(nn.Module):
         positions = self._latent_positions(0, latents.shape[2], device)
         level = torch.zeros(cache.rows, 1, device=device)
         self._transform(
-            tokens, level, None, self._angles(positions), mask[:, None], cache, start=cache.prefix
+            tokens, level, positions=positions, mask=mask[:, None], cache=cache, start=cache.prefix
         )
         cache.lengths[:] = count
 
@@ -241,11 +241,11 @@ class Generator(nn.Module):
         """
         tokens = self._latent_tokens(noised, embedding)
         first = cache.lengths * self.config.block_latents
-        angles = self._angles(self._latent_positions(first, self.config.block_latents, tokens.device))[
-            :, None
-        ]
+        positions = self._latent_positions(first, self.config.block_latents, tokens.device)
         mask = cache.present()[:, None, None, :].expand(-1, -1, tokens.shape[1], -1)
-        velocity = self._transform(tokens, level[:, None], None, angles, mask, cache, start=cache.current)
+        velocity = self._transform(
+            tokens, level[:, None], positions=positions, mask=mask, cache=cache, start=cache.current
+        )
         return self._latents_of_tokens(velocity)
 
     def write_block(self, cache: KeyValueCache, latents: Tensor, embedding: Tensor) -> None:
@@ -323,18 +323,24 @@ class Generator(nn.Module):
         self,
         tokens: Tensor,
         levels: Tensor,
-        level_index: Tensor | None,
-        angles: Tensor,
+        *,
+        positions: Tensor,
         mask: Tensor,
+        level_index: Tensor | None = None,
         cache: KeyValueCache | None = None,
         start: int = 0,
     ) -> Tensor:
-        """Tokens [B, N, W] and noise levels [B, S] → [B, N, C]."""
+        """Tokens [B, N, W], noise levels [B, S] and positions [(B,) N, 3] → [B, N, C]; `start`: first cache slot."""
+        angles = self._angles(positions)
+        if angles.ndim == 3:
+            angles = angles[:, None]  # over heads
         condition = self.level_embedding(levels)
         for index, block in enumerate(self.blocks):
-            memory = None if cache is None else cache.keys_values[index]
-            if self.activation_checkpointing and torch.is_grad_enabled() and cache is None:
-                tokens = checkpoint(block, tokens, condition, level_index, angles, mask, use_reentrant=False)
+            arguments = {"level_index": level_index, "angles": angles, "mask": mask}
+            if cache is not None:
+                tokens = block(tokens, condition, **arguments, memory=cache.keys_values[index], start=start)
+            elif self.activation_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, condition, **arguments, use_reentrant=False)
             else:
-                tokens = block(tokens, condition, level_index, angles, mask, memory, start)
+                tokens = block(tokens, condition, **arguments)
         return self.output(tokens, condition, level_index)

@@ -95,6 +95,7 @@ class TransformerBlock(nn.Module):
         self,
         x: Tensor,
         condition: Tensor,
+        *,
         level_index: Tensor | None,
         angles: Tensor,
         mask: Tensor,

@@ -17,7 +17,7 @@ class SpeechConfig:
     mel_bins: int = 40
     """Mel bands of the `log_mel` encoder."""
     subframes: int = 4
-    """Spectra per video frame of the `log_mel` encoder (4: one every 10 ms)."""
+    """Spectra per video frame of the `log_mel` encoder, spread over the frame's 40 ms and its look-ahead."""
     left_context_ms: int = 2_000
     """Audio before a chunk that the encoder sees (`wav2vec2`; `log_mel` needs one window)."""
     look_ahead_ms: int = 80
