@@ -87,7 +87,18 @@ def _program() -> str:
 
 
 def _unboxed(message: str) -> str:
-    """Tyro's boxed message as one line: without the frame, the box's title and the pointer to `--help`."""
-    rows = [row.strip("│ \n") for row in message.splitlines() if row.startswith("│")]
-    rule = next((index for index, row in enumerate(rows) if row.startswith("──")), len(rows))
-    return " ".join(" ".join(rows[:rule]).split()) + f" (see {_program()} --help)"
+    """tyro's boxed message as one line: without the frame, the box's title and the pointer to `--help`.
+
+    The frame is drawn with box characters, or with spaces and hyphens where the terminal has no Unicode; there the title
+    is the first row, here it stands in the frame itself.
+    """
+    rows = [row.strip("│ ") for row in message.splitlines() if not row.startswith(("╭", "╰"))]
+    if "╭" not in message:
+        rows = rows[1:]
+    said = []
+    for row in rows:
+        if row.startswith("For full helptext"):
+            break
+        if row.strip("─-"):
+            said.append(row)
+    return " ".join(" ".join(said).split()) + f" (see {_program()} --help)"
