@@ -131,14 +131,15 @@ class Canvas:
 
     def rgba(self, scale: int) -> np.ndarray:
         """The sheet at another number of pixels a side: premultiplied uint8 [h, w, 4]."""
-        image = np.dstack([self.colour, self.alpha])
+        image = np.empty((self.side, self.side, 4), np.float32)
+        image[..., :3], image[..., 3] = self.colour, self.alpha
         side = round((1 + 2 * MARGIN) * scale)
         if side != self.side:
             shrink = side < self.side
             image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
-        image = np.clip(image, 0, 1)
-        image[..., :3] = np.minimum(image[..., :3], image[..., 3:])  # premultiplied colour never exceeds its coverage
-        return np.round(image * 255).astype(np.uint8)
+        alpha = np.clip(image[..., 3:], 0, 1)
+        image = np.clip(image, 0, alpha, out=image)  # premultiplied colour never exceeds its coverage
+        return cv2.convertScaleAbs(image, alpha=255)
 
 
 def _soften(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -150,11 +151,13 @@ def _soften(image: np.ndarray, sigma: float) -> np.ndarray:
 def ribbon(points: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """The outline [2N, 2] of a line along points [N, 2] with a width [N] at each."""
     points = np.asarray(points, np.float64)
-    direction = np.gradient(points, axis=0)
-    normal = np.stack([-direction[:, 1], direction[:, 0]], 1)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-    offset = normal * np.asarray(widths)[:, None] / 2
-    return np.vstack([points + offset, (points - offset)[::-1]])
+    direction = np.empty_like(points)
+    direction[1:-1] = points[2:] - points[:-2]
+    direction[0], direction[-1] = points[1] - points[0], points[-1] - points[-2]
+    half = 0.5 * np.asarray(widths) / (np.sqrt((direction * direction).sum(1)) + 1e-9)
+    offset = np.empty_like(points)
+    offset[:, 0], offset[:, 1] = -direction[:, 1] * half, direction[:, 0] * half
+    return np.concatenate([points + offset, (points - offset)[::-1]])
 
 
 def curve(points: list[tuple[float, float]], count: int = 40) -> np.ndarray:

@@ -40,7 +40,7 @@ def fabric(rng: np.random.Generator, canvas: Canvas, kind: str | None = None) ->
     else:
         m = np.zeros_like(x)
     m = np.clip(m, 0, 1)[..., None]
-    weave = 1 + 0.045 * rng.standard_normal(x.shape).astype(np.float32)
+    weave = 1 + 0.045 * rng.standard_normal(x.shape, dtype=np.float32)
     return np.clip((base * (1 - m) + second * m) * weave[..., None], 0, 1).astype(np.float32)
 
 

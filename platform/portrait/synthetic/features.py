@@ -15,6 +15,7 @@ OVERSAMPLE = 2
 _SUB = 16
 _T = np.linspace(-1, 1, 25)
 _SMILE = np.clip(1 - _T**2, 0, 1)
+_UPPER_LID, _LOWER_LID = _SMILE**0.62, _SMILE**0.8
 
 
 class Patch:
@@ -29,6 +30,7 @@ class Patch:
         self.scale = scale * OVERSAMPLE
         self.x, self.y = round((x0 + MARGIN) * scale), round((y0 + MARGIN) * scale)
         self.w, self.h = round((x1 - x0) * scale), round((y1 - y0) * scale)
+        self._offset = ((MARGIN * self.scale - np.array([self.x, self.y]) * OVERSAMPLE) - 0.5) * _SUB
         self.sheet = np.zeros((self.h * OVERSAMPLE, self.w * OVERSAMPLE, 4), np.uint8)
 
     @property
@@ -36,8 +38,7 @@ class Patch:
         return slice(self.y, self.y + self.h), slice(self.x, self.x + self.w)
 
     def fixed(self, points: np.ndarray) -> np.ndarray:
-        pixels = (points + MARGIN) * self.scale - (self.x * OVERSAMPLE, self.y * OVERSAMPLE) - 0.5
-        return np.round(pixels * _SUB).astype(np.int32)
+        return np.rint(points * (self.scale * _SUB) + self._offset).astype(np.int32)
 
     def fill(self, points: np.ndarray, colour: np.ndarray) -> None:
         cv2.fillPoly(self.sheet, [self.fixed(points)], _colour(colour), cv2.LINE_AA, 4)
@@ -51,8 +52,8 @@ class Patch:
 
 
 def _colour(colour: np.ndarray) -> tuple[float, float, float, float]:
-    r, g, b = np.clip(np.asarray(colour) * 255, 0, 255).tolist()
-    return r, g, b, 255.0
+    r, g, b = colour
+    return 255.0 * min(1.0, float(r)), 255.0 * min(1.0, float(g)), 255.0 * min(1.0, float(b)), 255.0
 
 
 def over(base: np.ndarray, top: np.ndarray) -> np.ndarray:
@@ -95,7 +96,8 @@ class Mouth:
         top, bottom = self.gap(opening)
         x = 0.5 + w * _T
         arch = _SMILE ** (0.75 - 0.2 * max(rounding, 0))
-        corner = p.mouth_y + 0.25 * p.mouth_full * opening - 0.002
+        corner = p.mouth_y + 0.25 * p.mouth_full * opening - 0.006 * (1 - 0.7 * opening)
+        lifted = p.mouth_y - corner if opening <= 0.01 else 0.0  # closed lips: a line that smiles a little
         inner_top = corner + (top - corner) * arch
         inner_bottom = corner + (bottom - corner) * arch
         plump = 1 + 0.18 * max(rounding, 0) - 0.1 * opening
@@ -103,15 +105,15 @@ class Mouth:
         outer_top = inner_top - p.lip_upper * plump * _SMILE**0.7 * np.where(np.abs(_T) < 0.6, bow, 1) - 0.001
         outer_bottom = inner_bottom + p.lip_lower * plump * _SMILE**0.6 + 0.001
         xo = 0.5 + (w + 0.003) * _T
-        patch.fill(_between(xo, outer_top, corner + 0 * xo), self.upper)
-        patch.fill(_between(xo, np.minimum(inner_bottom, corner), outer_bottom), self.lower)
+        patch.fill(_between(xo, outer_top, np.maximum(inner_top, corner)), self.upper)
+        patch.fill(_between(xo, np.minimum(inner_bottom, corner) if opening > 0.01 else inner_bottom, outer_bottom), self.lower)
         patch.fill(_between(x, outer_top, inner_top), self.upper)
         gloss = inner_bottom + (outer_bottom - inner_bottom) * 0.3
         patch.fill(_between(0.5 + w * 0.5 * _T, gloss, gloss + p.lip_lower * 0.28 * _SMILE), self.shine)
         if opening > 0.01:
             patch.fill(_between(x, inner_top, inner_bottom), np.array([0.17, 0.05, 0.06]))
             self._tongue_and_teeth(x, inner_top, inner_bottom, opening)
-        line = np.stack([xo, inner_top if opening > 0.01 else corner + 0.0035 * np.cos(_T * np.pi * 2) * _SMILE], 1)
+        line = np.stack([xo, inner_top if opening > 0.01 else corner + lifted * _SMILE + 0.002 * np.cos(_T * np.pi * 2) * _SMILE], 1)
         patch.fill(ribbon(line, 0.0045 - 0.0018 * min(1.0, opening * 6) + 0 * xo), self.corner * (1 if opening < 0.05 else 0.7))
         return cv2.GaussianBlur(patch.finish(), (3, 3), 0.55)
 
@@ -127,7 +129,10 @@ class Mouth:
 
 
 def _between(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    return np.vstack([np.stack([x, top], 1), np.stack([x, bottom], 1)[::-1]])
+    n = len(x)
+    points = np.empty((2 * n, 2))
+    points[:n, 0], points[:n, 1], points[n:, 0], points[n:, 1] = x, top, x[::-1], bottom[::-1]
+    return points
 
 
 class Eyes:
@@ -191,12 +196,12 @@ class Eyes:
         p = self.person
         height = p.eye_openness * p.eye_width
         # a shut lid rests on the lower one, so lift runs between the two
-        low = height * 0.72 * _SMILE**0.8
-        high = -height * 1.05 * _SMILE**0.62
+        low, high = height * 0.72 * _LOWER_LID, -height * 1.05 * _UPPER_LID
         y = low if lift < 0 else low * 0.8 + (high - low * 0.8) * lift
         x = p.eye_width * _T
-        tilt = p.eye_tilt * side
-        return np.stack([0.5 + side * p.eye_gap + x, p.eye_y + y - x * tilt], 1)
+        line = np.empty((len(_T), 2))
+        line[:, 0], line[:, 1] = 0.5 + side * p.eye_gap + x, p.eye_y + y - x * p.eye_tilt * side
+        return line
 
     def _almond(self, side: int, lift: float, grow: float) -> np.ndarray:
         return np.vstack([self._lid_line(side, lift), self._lid_line(side, -1.0)[::-1] * grow])

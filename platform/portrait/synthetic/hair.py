@@ -112,12 +112,12 @@ def _strands(canvas: Canvas, person: Identity, shading: np.ndarray, rng: np.rand
     else:
         part = 0.5 + rng.uniform(-0.07, 0.07)
         bend = value_noise(rng, shading.shape, (3, 3), 2) * 0.14
-        dx, dy = canvas.x - part, canvas.y - 0.17
+        dx, dy = canvas.x - part, canvas.y - 0.13
         around = np.arctan2(dx, np.maximum(np.hypot(dx, dy) * 0.35, dy)) + bend * rng.uniform(0.4, 1.3)
         along = np.hypot(dx, dy)
         sheet = value_noise(rng, (96, 1024), (6, 150), 3)
         amount = 1 + 0.62 * cv2.remap(sheet, (around / np.pi + 0.5) * 1023 % 1023, np.clip(along * 90, 0, 95), cv2.INTER_LINEAR)
-        amount += 0.32 * np.exp(-(((along - 0.13 - bend * 0.2) / 0.035) ** 2))  # sheen
+        amount += 0.32 * np.exp(-(((along - 0.16 - bend * 0.2) / 0.035) ** 2))  # sheen
     dark = np.array(person.hair, np.float32)
     light = np.clip(dark * 1.35 + 0.03, 0, 1)
     mix = np.clip((amount - 0.8) * 0.9, 0, 1)[..., None]
@@ -138,7 +138,7 @@ def _paint_beanie(canvas: Canvas, face: Canvas, person: Identity, shading: np.nd
     rng = np.random.default_rng([person.seed, 6])
     w = person.face_width + 0.024
     t = np.linspace(np.pi, 0, 40)
-    dome = np.stack([0.5 + w * np.cos(t), 0.315 - 0.2 * np.sin(t) ** 0.8], 1)
+    dome = np.stack([0.5 + w * np.cos(t), 0.315 - 0.205 * np.sin(t)], 1)
     cloth = fabric(rng, canvas, kind=str(rng.choice(["stripes", "knit", "zigzag"])))
     hat = canvas.polygon(np.vstack([dome, curve([(0.5 + w, 0.315), (0.5, 0.335), (0.5 - w, 0.315)])]))
     face.shade(canvas.glow(0.5, 0.35, 0.16, 0.015).inside(outline), 0.75)

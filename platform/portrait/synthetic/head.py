@@ -211,7 +211,7 @@ def _paint_brows(canvas: Canvas, person: Identity, rng: np.random.Generator) -> 
     y0 = person.eye_y - person.brow_lift
     for side in (-1, 1):
         points = [(0.5 + side * (person.eye_gap + d * person.eye_width), y0 + h) for d, h in
-                  ((-1.15, 0.006), (-0.3, -person.brow_arch * 0.7), (0.5, -person.brow_arch), (1.35, 0.008))]  # fmt: skip
+                  ((-1.15, 0.0015), (-0.3, -person.brow_arch * 0.75), (0.5, -person.brow_arch), (1.35, 0.008))]  # fmt: skip
         line = curve(points)
         taper = np.interp(np.linspace(0, 1, len(line)), [0, 0.15, 0.6, 1], [0.65, 1, 0.8, 0.1])
         canvas.tint(canvas.polygon(ribbon(line, person.brow_thickness * taper), soft=0.0022), colour, 0.82)

@@ -91,7 +91,7 @@ class HeadRenderer:
             image = over(image, self._affine(self._back, state, depth=-0.35 * self.person.face_width, follow=1.0))
         image = self._paint_body(image, state)
         head = cv2.remap(texture, self._head_map(state), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        return np.ascontiguousarray(over(image, head)[..., :3])
+        return cv2.cvtColor(over(image, head), cv2.COLOR_RGBA2RGB)
 
     def locate(self, points: np.ndarray, state: FrameState) -> np.ndarray:
         """Where points [N, 2] of the upright head (picture sides) appear in the frame, in pixels [N, 2]."""
@@ -152,7 +152,7 @@ class HeadRenderer:
         r2 = ((x - 0.5) / (w * 1.12)) ** 2 + ((y - HEAD_Y) / 0.31) ** 2
         depth = w * (1.15 * np.exp(-1.05 * r2) - 0.33)
         depth = depth + 0.035 * np.exp(-(((x - 0.5) / 0.035) ** 2) - ((y - self.person.nose_y + 0.012) / 0.05) ** 2)
-        lift = brow * np.exp(-(((y - self.person.eye_y + self.person.brow_lift) / 0.03) ** 2)) * np.exp(-(((x - 0.5) / 0.16) ** 4))
+        lift = brow * np.exp(-(((y - self.person.eye_y + self.person.brow_lift) / 0.03) ** 2)) * np.exp(-((((x - 0.5) / 0.16) ** 2) ** 2))
         return np.stack([depth * yaw, depth * pitch - lift], -1)
 
     def _head_map(self, state: FrameState) -> np.ndarray:
@@ -165,7 +165,7 @@ class HeadRenderer:
         pixels = ((source + MARGIN) * self.scale - 0.5).astype(np.float32)
         side = (self.size // _GRID + 2) * _GRID
         dense = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)[_GRID:-_GRID, _GRID:-_GRID]
-        return np.ascontiguousarray(dense)
+        return dense
 
     def _make_grid(self) -> tuple[np.ndarray, np.ndarray]:
         """Coarse points with one cell of border, so that interpolation is exact up to the picture's edge."""

@@ -95,7 +95,7 @@ def synthesize(seconds: float, seed: int, voice: Voice) -> Speech:
     audio = _voice_sound(score, voice, rng) + _noise_sound(score, rng)
     audio = audio / max(1e-6, float(np.abs(audio).max())) * 0.8
     middle = (np.arange(num_frames) * SAMPLES_PER_FRAME + SAMPLES_PER_FRAME // 2) // _STEP
-    opening = np.clip(_coarticulate(score.opening), 0, 1)
+    opening = np.clip(1.2 * _coarticulate(score.opening), 0, 1)  # smoothing takes from the peaks what this gives back
     energy = _coarticulate(score.level)
     return Speech(*(a.astype(np.float32) for a in (audio, opening[middle], _coarticulate(score.rounding)[middle], energy[middle] / max(1e-6, energy.max()))))
 
