@@ -87,10 +87,10 @@ def _program() -> str:
 
 
 def _unboxed(message: str) -> str:
-    """tyro's boxed message as one line: without the frame, the box's title and the pointer to `--help`.
+    """The boxed message of tyro as one line: without the frame, the box's title and the pointer to `--help`.
 
-    The frame is drawn with box characters, or with spaces and hyphens where the terminal has no Unicode; there the title
-    is the first row, here it stands in the frame itself.
+    The frame is drawn with box characters, or with spaces and hyphens where there is no Unicode; there the title
+    is the first row, otherwise it stands in the frame itself.
     """
     rows = [row.strip("│ ") for row in message.splitlines() if not row.startswith(("╭", "╰"))]
     if "╭" not in message:

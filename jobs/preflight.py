@@ -27,14 +27,13 @@ DISK_FOR_UNPACKING = 5 * GIGABYTE
 DISK_FOR_RUN = 2 * GIGABYTE
 
 PROBE = """
-import json, os, sys, sysconfig
+import json, sys
 found = {"version": sys.version_info[:3], "executable": sys.executable, "missing": []}
 for name in ("venv", "ensurepip"):
     try:
         __import__(name)
     except ImportError:
         found["missing"].append(name)
-found["headers"] = os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h"))
 print(json.dumps(found))
 """
 
@@ -47,7 +46,6 @@ class Interpreter(NamedTuple):
     executable: str
     version: Tuple[int, ...]  # noqa: UP006
     has_venv: bool
-    has_headers: bool
 
 
 def main() -> int:
@@ -79,23 +77,15 @@ def choose_interpreter(wanted: Optional[str]) -> Tuple[Optional[Interpreter], Li
             ", ".join(f"{a.executable} is {'.'.join(map(str, a.version))}" for a in answers) or "found none"
         )
         return None, [
-            f"Python {oldest} or newer ({found}). Debian, Ubuntu: apt install python3 python3-venv python3-dev; "
+            f"Python {oldest} or newer ({found}). Debian, Ubuntu: apt install python3 python3-venv; "
             f"another place: make PYTHON=/path/to/python{oldest}"
         ]
-    complete = [answer for answer in recent if answer.has_venv and answer.has_headers]
+    complete = [answer for answer in recent if answer.has_venv]
     if complete:
         return complete[0], []
     best = recent[0]
-    package = f"python{best.version[0]}.{best.version[1]}"
-    problems = []
-    if not best.has_venv:
-        problems.append(f"the venv module of {best.executable}. Debian, Ubuntu: apt install {package}-venv")
-    if not best.has_headers:
-        problems.append(
-            f"the C headers of {best.executable} (Python.h; DeepSpeed compiles a small extension). "
-            f"Debian, Ubuntu: apt install {package}-dev"
-        )
-    return None, problems
+    package = f"python{best.version[0]}.{best.version[1]}-venv"
+    return None, [f"the venv module of {best.executable}. Debian, Ubuntu: apt install {package}"]
 
 
 def probe_interpreter(name: str) -> Optional[Interpreter]:  # noqa: UP045
@@ -112,7 +102,7 @@ def probe_interpreter(name: str) -> Optional[Interpreter]:  # noqa: UP045
         found = json.loads(answer.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return Interpreter(found["executable"], tuple(found["version"]), not found["missing"], found["headers"])
+    return Interpreter(found["executable"], tuple(found["version"]), not found["missing"])
 
 
 def check_compiler(wanted: Optional[str]) -> List[str]:  # noqa: UP006, UP045
@@ -122,7 +112,7 @@ def check_compiler(wanted: Optional[str]) -> List[str]:  # noqa: UP006, UP045
     path = next((found for found in map(shutil.which, names) if found), None)
     if path is None:
         return [
-            f"a C++ compiler (looked for {', '.join(names)}; DeepSpeed compiles a small extension). {advice}"
+            f"a C++ compiler (looked for {', '.join(names)}; DeepSpeed builds its extensions with it). {advice}"
         ]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "probe.cpp"
