@@ -82,11 +82,11 @@ class KeyValueCache:
         block = torch.ones(self.rows, self.block_tokens, dtype=torch.bool, device=self.lengths.device)
         return torch.cat((self.prefix_present, history, block), dim=1)
 
-    def begin_window(self, rows: Tensor | slice, *, first: bool) -> None:
-        """Forgets the history of `rows` and shows them the token of a first or a later window."""
-        self.lengths[rows] = 0
-        self.prefix_present[rows, 0] = first
-        self.prefix_present[rows, 1] = not first
+    def begin_window(self, *, first: bool) -> None:
+        """Forgets all rows' history and shows them the token of a first or a later window."""
+        self.lengths.zero_()
+        self.prefix_present[:, 0] = first
+        self.prefix_present[:, 1] = not first
 
     def commit(self) -> None:
         """Makes the current block the last block of every row's history.
@@ -107,19 +107,26 @@ class KeyValueCache:
         self.keys_values.scatter_(4, index, self.keys_values[..., self.current :, :].clone())
         self.lengths += 1
 
-    def gather(self, rows: Sequence[int]) -> KeyValueCache:
-        """A copy of some rows, in that order."""
-        index = torch.tensor(rows, device=self.lengths.device)
-        return KeyValueCache(
-            keys_values=self.keys_values[:, :, index],
-            prefix_present=self.prefix_present[index],
-            lengths=self.lengths[index],
-            block_tokens=self.block_tokens,
+    @classmethod
+    def concatenate(cls, caches: Sequence[KeyValueCache]) -> KeyValueCache:
+        """The rows of several caches of one shape as one batch; a single cache is returned as it is, not copied."""
+        if len(caches) == 1:
+            return caches[0]
+        return cls(
+            keys_values=torch.cat([cache.keys_values for cache in caches], dim=2),
+            prefix_present=torch.cat([cache.prefix_present for cache in caches]),
+            lengths=torch.cat([cache.lengths for cache in caches]),
+            block_tokens=caches[0].block_tokens,
         )
 
-    def scatter(self, rows: Sequence[int], other: KeyValueCache) -> None:
-        """Puts rows that `gather` copied back in their place."""
-        index = torch.tensor(rows, device=self.lengths.device)
-        self.keys_values[:, :, index] = other.keys_values
-        self.prefix_present[index] = other.prefix_present
-        self.lengths[index] = other.lengths
+    def copy_to(self, caches: Sequence[KeyValueCache]) -> None:
+        """Writes the rows back to the caches that `concatenate` joined."""
+        first = 0
+        for cache in caches:
+            if cache is self:
+                return
+            rows = slice(first, first + cache.rows)
+            cache.keys_values.copy_(self.keys_values[:, :, rows])
+            cache.prefix_present.copy_(self.prefix_present[rows])
+            cache.lengths.copy_(self.lengths[rows])
+            first = rows.stop

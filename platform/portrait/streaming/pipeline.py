@@ -1,0 +1,100 @@
+"""The three stages in one process: a portrait and speech in, video out, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.generator.config import SamplingConfig
+from portrait.generator.model import Generator
+from portrait.speech.encoder import Samples, SpeechEncoder
+from portrait.speech.grid import SAMPLE_RATE
+from portrait.streaming.decoder_stage import DecoderRequest, DecoderStage
+from portrait.streaming.generator_stage import GeneratorRequest, GeneratorStage
+from portrait.streaming.portraits import Portrait
+from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
+from portrait.vae import VideoVAE
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedBlock:
+    """A block that is ready to be shown."""
+
+    index: int
+    """Number of the block in the stream."""
+    frames: NDArray[np.uint8]
+    """[n, H, W, 3] RGB, n = 13 for block 0, 16 later, fewer at the end of speech."""
+    audio: Samples
+    """[640·n], the sound of these frames."""
+
+
+class PortraitPipeline:
+    """Speech, generator and decoder stage in a row."""
+
+    def __init__(
+        self,
+        encoder: SpeechEncoder,
+        generator: Generator,
+        vae: VideoVAE,
+        sampling: SamplingConfig,
+        *,
+        max_references: int | None = None,
+    ) -> None:
+        if encoder.dim != generator.config.speech_dim:
+            raise ValueError(
+                f"the speech encoder gives {encoder.dim} features, the generator takes {generator.config.speech_dim}"
+            )
+        self.speech = SpeechStage(encoder, block_latents=generator.config.block_latents)
+        self.generator = GeneratorStage(generator, sampling, max_references=max_references)
+        self.decoder = DecoderStage(vae)
+        self._names = (f"pipeline-{number}" for number in count())
+
+    def stream(
+        self, portrait: Portrait, audio: Samples | Iterable[Samples], *, seed: int = 0
+    ) -> Iterator[StreamedBlock]:
+        """Turns speech into video.
+
+        Args:
+            portrait: the person.
+            audio: float [S], 16 kHz mono in [−1, 1], or an iterable of such pieces as they come.
+            seed: of the noise; the same seed, portrait and audio give the same video.
+
+        Yields:
+            Blocks, each as soon as its audio with look-ahead is there.
+
+        Raises:
+            ValueError: the audio is empty or not finite, or the portrait doesn't fit the models.
+        """
+        pieces = _in_seconds(audio) if isinstance(audio, np.ndarray) else audio
+        name = next(self._names)
+        try:
+            self.speech.open(name)
+            self.generator.open(name, portrait, seed=seed)
+            self.decoder.open(name, portrait)
+            received = 0
+            for piece in pieces:
+                received += len(piece)
+                yield from self._advance(SpeechRequest(session_id=name, samples=piece))
+            if received == 0:
+                raise ValueError("the audio is empty: there is nothing to say")
+            nothing = np.zeros(0, np.float32)
+            yield from self._advance(SpeechRequest(session_id=name, samples=nothing, end=True))
+        finally:
+            for stage in (self.speech, self.generator, self.decoder):
+                stage.close(name)
+
+    def _advance(self, request: SpeechRequest) -> Iterator[StreamedBlock]:
+        for speech in self.speech.step([request])[0]:
+            ask = GeneratorRequest(session_id=request.session_id, features=speech.features)
+            latents = self.generator.step([ask])[0]
+            frames = self.decoder.step([DecoderRequest(session_id=request.session_id, latents=latents)])[0]
+            yield StreamedBlock(index=speech.index, frames=frames[: speech.num_frames], audio=speech.audio)
+
+
+def _in_seconds(audio: Samples) -> Iterator[Samples]:
+    for start in range(0, len(audio), SAMPLE_RATE):
+        yield audio[start : start + SAMPLE_RATE]

@@ -1,0 +1,159 @@
+"""First stage of a stream: audio in pieces of any length to blocks of speech features.
+
+Block 0 is 13 frames, every later one 16. A block is ready when its last frame's look-ahead has come; at the end of
+speech silence fills the last block, whose surplus frames are cut after decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from portrait.speech.encoder import Samples, SpeechEncoder, SpeechStream, StreamState, check_samples
+from portrait.speech.grid import SAMPLES_PER_FRAME, block_frame_range, frames_of_samples
+from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechRequest:
+    """Audio that arrived for a session."""
+
+    session_id: str
+    samples: Samples
+    """Float [n], 16 kHz mono in [−1, 1], any n."""
+    end: bool = False
+    """Whether the speech ends with these samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechBlock:
+    """A block's worth of speech."""
+
+    index: int
+    """Number of the block in the stream."""
+    features: NDArray[np.float32]
+    """[13 or 16, F], per frame."""
+    audio: Samples
+    """[640 · num_frames], the sound of the frames to show."""
+    num_frames: int
+    """Frames to show: all of the block's but at the end of speech."""
+
+
+@dataclass(kw_only=True)
+class SpeechSession:
+    """All that the stage keeps of a session."""
+
+    stream: SpeechStream
+    block: int = 0
+    """Number of the next block."""
+    features: NDArray[np.float32]
+    """[n, F], frames of the next block that are ready."""
+    audio: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
+    """Sound from the next block's first frame on."""
+
+
+class SpeechStage:
+    """Sessions' audio to blocks of features."""
+
+    def __init__(self, encoder: SpeechEncoder, *, block_latents: int = 4, max_sessions: int = 1024) -> None:
+        self.encoder = encoder
+        self.block_latents = block_latents
+        self.max_sessions = max_sessions
+        self.sessions: dict[str, SpeechSession] = {}
+
+    def open(self, session_id: str, state: bytes | None = None) -> None:
+        """Begins a session, or goes on with an exported one.
+
+        Raises:
+            ValueError: the session is open already, or the state is not this stage's.
+            StageFullError: there is no room for it.
+        """
+        if session_id in self.sessions:
+            raise ValueError(f"speech stage: session {session_id!r} is open already")
+        if len(self.sessions) >= self.max_sessions:
+            raise StageFullError(f"speech stage: all {self.max_sessions} sessions are taken")
+        empty = np.zeros((0, self.encoder.dim), np.float32)
+        session = SpeechSession(stream=self.encoder.stream(), features=empty)
+        if state is not None:
+            tensors = unpack(state, {"samples", "counters", "features", "audio"})
+            if tensors["features"].shape[1] != self.encoder.dim:
+                raise ValueError(
+                    f"session state: expected {self.encoder.dim} speech features, got {tensors['features'].shape[1]}"
+                )
+            start, next_frame, session.block = tensors["counters"].tolist()
+            samples = tensors["samples"].numpy()
+            session.stream = self.encoder.stream(
+                StreamState(samples=samples, start=start, next_frame=next_frame)
+            )
+            session.features, session.audio = tensors["features"].numpy(), tensors["audio"].numpy()
+        self.sessions[session_id] = session
+
+    def step(self, requests: Sequence[SpeechRequest]) -> list[list[SpeechBlock]]:
+        """Takes audio and returns, for each request, the blocks that are now ready (often none, sometimes several).
+
+        Raises:
+            UnknownSessionError: a session is not open.
+            ValueError: samples are not mono, not floating point or not finite; no session has changed then.
+        """
+        sessions = [self._session(request.session_id) for request in requests]
+        samples = [check_samples(request.samples) for request in requests]
+        return [
+            self._advance(session, audio, end=request.end)
+            for session, audio, request in zip(sessions, samples, requests, strict=True)
+        ]
+
+    def close(self, session_id: str) -> None:
+        """Forgets a session; one that is not open is no error."""
+        self.sessions.pop(session_id, None)
+
+    def export(self, session_id: str) -> bytes:
+        """A session's state, for `open` on this or another machine."""
+        session = self._session(session_id)
+        stream = session.stream.state
+        return pack(
+            {
+                "samples": torch.from_numpy(stream.samples),
+                "counters": torch.tensor([stream.start, stream.next_frame, session.block]),
+                "features": torch.from_numpy(session.features),
+                "audio": torch.from_numpy(session.audio),
+            }
+        )
+
+    def _session(self, session_id: str) -> SpeechSession:
+        if session_id not in self.sessions:
+            raise UnknownSessionError("speech stage", session_id)
+        return self.sessions[session_id]
+
+    def _advance(self, session: SpeechSession, samples: Samples, *, end: bool) -> list[SpeechBlock]:
+        session.audio = np.concatenate((session.audio, samples))
+        ready = [session.features, session.stream.push(samples)]
+        if end:
+            total = frames_of_samples(session.stream.received)
+            ready.append(session.stream.finish(self._padded_frames(total)))
+        session.features = np.concatenate(ready)
+        blocks = []
+        while True:
+            first, after = block_frame_range(session.block, self.block_latents)
+            frames = after - first
+            shown = min(frames, frames_of_samples(len(session.audio)))
+            if len(session.features) < frames or shown == 0:
+                return blocks
+            sound = np.zeros(shown * SAMPLES_PER_FRAME, np.float32)
+            heard = session.audio[: len(sound)]
+            sound[: len(heard)] = heard
+            features = session.features[:frames]
+            blocks.append(SpeechBlock(index=session.block, features=features, audio=sound, num_frames=shown))
+            session.features = session.features[frames:]
+            session.audio = session.audio[len(sound) :]
+            session.block += 1
+
+    def _padded_frames(self, frames: int) -> int:
+        """Frames of the stream up to the end of the block that holds its last frame."""
+        block = 0
+        while block_frame_range(block, self.block_latents)[1] < frames:
+            block += 1
+        return block_frame_range(block, self.block_latents)[1] if frames else 0
