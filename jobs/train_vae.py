@@ -1,0 +1,85 @@
+"""Trains the video VAE on a clips table: `python -m jobs.train_vae --clips URI --preset tiny --output DIR`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import command_line
+from pipelines.task_options import TrainingOptions
+from pipelines.trainer import fit
+from pipelines.vae_task import VAETask
+from portrait import presets
+from portrait.presets import VAETrainingConfig
+from portrait.storage.clips import ClipTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVAE(TrainingOptions):
+    """Trains the reference-guided VAE, stage by stage, and exports its averaged weights to OUTPUT/vae.safetensors."""
+
+    clips: str | None = None
+    """The clips table, a folder or URI; OUTPUT/clips.lance where not given."""
+    stages: tuple[int, ...] | None = None
+    """Which of the preset's stages to run (0 1 2); all of them where not given."""
+    steps: int | None = None
+    """Optimiser steps in all, shared among the stages as the preset shares its own."""
+    batch_size: int | None = None
+    """Clips a worker and step, in every stage."""
+    learning_rate: float | None = None
+    """Peak learning rate, in every stage."""
+    lpips_weights: str | None = None
+    """Folder with LPIPS backbone weights; without it LPIPS has no part in the loss."""
+
+
+def main(config: TrainVAE) -> None:
+    """Trains and prints where the weights are and what they reach."""
+    preset = presets.load(config.preset)
+    clips = config.clips or str(config.folder / "clips.lance")
+    task = VAETask(
+        preset=preset,
+        clips=clips if "://" in clips else str(Path(clips).absolute()),
+        clips_version=ClipTable.open(clips).version,
+        training=overridden(preset.vae_training, config),
+        init=config.initial_weights("vae"),
+    )
+    settings = config.connect()
+    result = fit(task, settings, resume=config.resume)
+    print(f"\nVAE after {result.steps} steps: {result.weights}")
+    for name, value in result.figures.items():
+        print(f"  {name:12} {value:.3f}")
+    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+
+
+def overridden(training: VAETrainingConfig, config: TrainVAE) -> VAETrainingConfig:
+    """The preset's training with what the command line says of it.
+
+    Raises:
+        ValueError: a stage does not exist, or there is none.
+    """
+    stages = list(training.stages)
+    if config.stages is not None:
+        for index in config.stages:
+            if not 0 <= index < len(stages):
+                raise ValueError(f"--stages: the preset has stages 0 … {len(stages) - 1}, got {index}")
+        stages = [stages[index] for index in config.stages]
+    if not stages:
+        raise ValueError("--stages: at least one stage is needed")
+    total = sum(stage.steps for stage in stages)
+    changed = tuple(
+        dataclasses.replace(
+            stage,
+            steps=stage.steps if config.steps is None else max(1, round(config.steps * stage.steps / total)),
+            batch_size=config.batch_size or stage.batch_size,
+            learning_rate=config.learning_rate or stage.learning_rate,
+        )
+        for stage in stages
+    )
+    return dataclasses.replace(
+        training, stages=changed, lpips_weights=config.lpips_weights or training.lpips_weights
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main, TrainVAE)

@@ -1,0 +1,1 @@
+"""What trains and measures: the trainer and its tasks, latent encoding, evaluation."""

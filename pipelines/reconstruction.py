@@ -1,0 +1,134 @@
+"""Reconstruction by the VAE against the number of references (paper, table of the ablation).
+
+References by the paper's protocol: M=1 the clip's first frame, M=2 adds its last, M=3 its middle one. Shapes: T frames
+of H × W pixels, M references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from portrait.media.mp4 import decode_window
+from portrait.media.tensors import frames_to_tensor, tensor_to_frames
+from portrait.storage.clips import SPLITS, ClipTable
+from portrait.vae import VideoVAE
+
+MAX_REFERENCES = 3
+BLOCK_LATENTS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutClip:
+    """Frames of a clip to reconstruct and its three references in the protocol's order."""
+
+    clip_id: str
+    frames: np.ndarray
+    """uint8 [1+T, H, W, 3], T a multiple of 4."""
+    references: np.ndarray
+    """uint8 [3, H, W, 3]: the clip's first, last and middle frame."""
+
+
+def held_out_split(table: ClipTable, preferred: Sequence[str] = ("test", "val")) -> str:
+    """The first of the preferred splits that has clips, else `train` (whose figures say little)."""
+    present = {row["split"] for row in table.rows(("split",))}
+    return next((split for split in (*preferred, *SPLITS) if split in present), "train")
+
+
+def read_clips(
+    table: ClipTable, *, split: str, size: int, count: int, num_frames: int | None = None
+) -> list[HeldOutClip]:
+    """Clips of a split, evenly spread over its identities, the same at every call.
+
+    Args:
+        table: the clips table.
+        split: which clips.
+        size: side of the pictures.
+        count: how many at most.
+        num_frames: 1+T frames from the clip's second quarter, so that no reference lies among them where the clip is
+            long enough; None for the whole clip, as the paper does.
+    """
+    rows = table.rows(("clip_id", "identity", "split", "num_frames"))
+    chosen = sorted((row["identity"], row["clip_id"], i) for i, row in enumerate(rows) if row["split"] == split)
+    by_identity: dict[str, list[int]] = {}
+    for identity, _, index in chosen:
+        by_identity.setdefault(identity, []).append(index)
+    turns = (clips[turn] for turn in range(len(chosen)) for clips in by_identity.values() if turn < len(clips))
+    indices = [index for index, _ in zip(turns, range(count))]
+    videos = table.read_video(indices) if indices else []
+    return [_read(rows[i], video, size, num_frames) for i, video in zip(indices, videos, strict=True)]
+
+
+def _read(row: dict, video: bytes, size: int, num_frames: int | None) -> HeldOutClip:
+    length = int(row["num_frames"])
+    wanted = min(num_frames or length, length)
+    wanted -= (wanted - 1) % 4
+    start = 0 if num_frames is None else min(1 + length // 8, length - wanted)
+    references = [0, length - 1, length // 2]
+    numbers = [*range(start, start + wanted), *references]
+    unique = sorted(set(numbers))
+    decoded = dict(zip(unique, decode_window(video, unique), strict=True))
+    frames = np.stack([_resized(decoded[number], size) for number in numbers])
+    return HeldOutClip(clip_id=row["clip_id"], frames=frames[:wanted], references=frames[wanted:])
+
+
+def _resized(frame: np.ndarray, size: int) -> np.ndarray:
+    if frame.shape[:2] == (size, size):
+        return frame
+    how = cv2.INTER_AREA if frame.shape[0] > size else cv2.INTER_CUBIC
+    return cv2.resize(frame, (size, size), interpolation=how)
+
+
+@torch.no_grad()
+def reconstruct(vae: VideoVAE, clip: HeldOutClip, references: Sequence[int] = (0, 1, 2, 3)) -> dict[int, Tensor]:
+    """Reconstructions of a clip for each number of references: M → [3, 1+T, H, W], clamped to [−1, 1].
+
+    The clip is encoded and decoded in blocks with carried state, so that memory does not grow with its length.
+    """
+    device = next(vae.parameters()).device
+    video = frames_to_tensor(clip.frames).unsqueeze(0).to(device)
+    pictures = frames_to_tensor(clip.references).transpose(0, 1).unsqueeze(0).to(device)
+    z = encode_in_blocks(vae, video)
+    features = vae.encode_references(pictures)
+    return {count: decode_in_blocks(vae, z, features[:, :count])[0].clamp(-1, 1).cpu() for count in references}
+
+
+@torch.no_grad()
+def encode_in_blocks(vae: VideoVAE, video: Tensor, block_frames: int = 16) -> Tensor:
+    """Posterior means [B, C, L, h, w] of a clip [B, 3, 1+T, H, W], equal to encoding it whole."""
+    state = vae.encoder.initial_state()
+    means, start = [], 0
+    while start < video.shape[2]:
+        stop = min(video.shape[2], start + block_frames + (start == 0))
+        posterior, state = vae.encode_block(video[:, :, start:stop], state)
+        means.append(posterior.mean)
+        start = stop
+    return torch.cat(means, dim=2)
+
+
+@torch.no_grad()
+def decode_in_blocks(vae: VideoVAE, z: Tensor, features: Tensor | None) -> Tensor:
+    """Video [B, 3, 1+4(L−1), H, W] of latents, equal to decoding them whole."""
+    state = vae.decoder.initial_state()
+    frames = []
+    for start in range(0, z.shape[2], BLOCK_LATENTS):
+        block = z[:, :, start : start + BLOCK_LATENTS]
+        decoded, state = vae.decode_block(block, state, reference_features=features)
+        frames.append(decoded)
+    return torch.cat(frames, dim=2)
+
+
+def error_map(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Mean absolute error over the colours, eight times enlarged, as grey pictures uint8 [T, H, W, 3]."""
+    difference = np.abs(frames.astype(np.int16) - truth.astype(np.int16)).mean(axis=-1, keepdims=True)
+    return np.repeat(np.clip(8 * difference, 0, 255).astype(np.uint8), 3, axis=-1)
+
+
+def pictures_of(reconstructions: dict[int, Tensor]) -> dict[int, np.ndarray]:
+    """M → uint8 [T, H, W, 3]."""
+    return {count: tensor_to_frames(video) for count, video in reconstructions.items()}

@@ -1,0 +1,116 @@
+"""Flags that all training jobs share, and what they mean for the trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipelines.trainer import threads_per_worker
+from pipelines.training_loop import TrainingSettings
+from portrait import cluster
+from portrait.presets import Preset, load
+from portrait.storage import checkpoints, registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How a training job runs."""
+
+    preset: str = "tiny"
+    """Preset of the system."""
+    output: Path | None = None
+    """Folder of the run: weights, checkpoints, tracking store; runs/PRESET where not given. On a cluster, one that all
+    nodes share."""
+    workers: int = 2
+    """Ray Train workers; 0 trains in this process, without Ray."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed's ZeRO stage: what of the optimiser's state (1), gradients (2) and weights (3) is split over the workers."""
+    init: str = "none"
+    """Weights to start from: a file, `starter` for those that ship with the preset, or `none`."""
+    resume: bool = False
+    """Goes on with the last run in the output folder, at its last checkpoint and with the same order of the data."""
+    seed: int = 0
+    """Seed of the initial weights, the data's order and every random draw."""
+    minutes: float | None = None
+    """Time limit; the schedule runs out and the weights are exported there, however many steps were made."""
+    accumulation: int = 1
+    """Batches whose gradients make one optimiser step."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints (each also exports the averaged weights so far)."""
+    evaluate_steps: int | None = None
+    """Steps between evaluations; without it, at the end of each stage."""
+    threads: int | None = None
+    """Arithmetic threads a worker (CPU); the machine's cores shared among the workers where not given."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Whether each worker takes a GPU; auto takes them when the cluster has enough."""
+    retries: int = 1
+    """How often a crashed group of workers starts again from its last checkpoint."""
+
+    @property
+    def folder(self) -> Path:
+        """Output folder, absolute: workers run in folders of their own."""
+        return (self.output or Path("runs") / self.preset).absolute()
+
+    def initial_weights(self, kind: Literal["vae", "generator"]) -> str | None:
+        """The file to start from; checked here, so that a wrong one is told before any worker starts.
+
+        Raises:
+            FileNotFoundError: there is no such file, or no starter weights ship with the preset.
+            ValueError: the file is of another kind or preset.
+        """
+        if self.init == "none":
+            return None
+        preset = load(self.preset)
+        path = Path(self.init).absolute()
+        if self.init == "starter":
+            starter = registry.starter_weights(preset.name)
+            if starter is None:
+                raise FileNotFoundError(f"--init starter: no starter weights ship with preset {preset.name!r}")
+            path = starter.vae if kind == "vae" else starter.generator
+        check_weights(path, kind, preset)
+        return str(path)
+
+    def connect(self) -> TrainingSettings:
+        """Joins Ray and settles what depends on the machine.
+
+        Raises:
+            ValueError: GPUs are asked for and the cluster has too few, or a number is out of range.
+        """
+        for name in ("workers", "retries"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
+        if self.accumulation < 1 or (self.minutes is not None and self.minutes <= 0):
+            raise ValueError("--accumulation and --minutes must be positive")
+        if self.workers:
+            cluster.connect(self.workers)
+        found = cluster.accelerators() if self.workers else 0
+        if self.device == "gpu" and found < self.workers:
+            raise ValueError(f"--device gpu: {self.workers} workers need as many GPUs, the cluster has {found}")
+        return TrainingSettings(
+            output=str(self.folder),
+            workers=self.workers,
+            zero_stage=self.zero_stage,
+            seed=self.seed,
+            accumulation=self.accumulation,
+            minutes=self.minutes,
+            checkpoint_minutes=self.checkpoint_minutes,
+            evaluate_steps=self.evaluate_steps,
+            threads=self.threads or threads_per_worker(self.workers),
+            gpu=self.device != "cpu" and 0 < self.workers <= found,
+            retries=self.retries,
+        )
+
+
+def check_weights(path: Path, kind: str, preset: Preset) -> None:
+    """Whether a model file fits a preset.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is of another kind, or its model is configured otherwise.
+    """
+    header = checkpoints.read_header(path)
+    if header.kind != kind:
+        raise ValueError(f"{path} holds a model of kind {header.kind!r}, expected {kind!r}")
+    if getattr(header.preset, kind) != getattr(preset, kind):
+        raise ValueError(f"{path} is of preset {header.preset.name!r} and does not fit preset {preset.name!r}")

@@ -1,0 +1,126 @@
+"""Starts a training task on Ray Train and follows it to its end: one trainer for all tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from pipelines.task import Task
+from pipelines.training_loop import TrainingSettings, exported_path, train_worker
+from portrait import tracking
+
+_EXPERIMENT = "portrait"
+
+
+class TrainingFailed(RuntimeError):
+    """Training ended with an error in a worker; the message names the rank and the error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What a finished training run leaves."""
+
+    weights: Path
+    """Exported averaged weights."""
+    figures: dict[str, float]
+    """Last evaluation."""
+    steps: int
+    """Optimiser steps made in all."""
+    run: tracking.Run
+    """Its MLflow run."""
+
+
+def fit(task: Task, settings: TrainingSettings, *, resume: bool = False) -> TrainingResult:
+    """Trains `task` and exports its averaged weights to `<output>/<kind>.safetensors`.
+
+    Args:
+        task: what to train.
+        settings: how.
+        resume: goes on with the last run in the output folder; without it a new run is made.
+
+    Raises:
+        FileNotFoundError: there is no run to resume.
+        ValueError: the run to resume is of another task or another number of workers, or a worker met a user's error.
+        TrainingFailed: a worker crashed more often than `settings.retries`.
+    """
+    output = Path(settings.output)
+    output.mkdir(parents=True, exist_ok=True)
+    run, name = _resume(task, settings) if resume else _start(task, settings)
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"task": task, "settings": settings, "run": run},
+        torch_config=TorchConfig(timeout_s=settings.timeout_s),
+        scaling_config=ray.train.ScalingConfig(num_workers=settings.workers, use_gpu=settings.gpu),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(output / "checkpoints"),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            failure_config=ray.train.FailureConfig(max_failures=settings.retries),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except BaseException as error:
+        run.finish(failed=True)
+        if isinstance(error, ray.train.TrainingFailedError):
+            raise _readable(error) from error
+        raise
+    weights = exported_path(output, task.kind)
+    run.log_artifact(weights, "model")
+    run.finish()
+    metrics = result.metrics or {}
+    return TrainingResult(
+        weights=weights, figures=dict(result.return_value or {}), steps=int(metrics.get("step", 0)), run=run
+    )
+
+
+def _start(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
+    params = {**task.params(), "training": asdict(settings)}
+    run = tracking.start_run(_EXPERIMENT, task.kind, params, output=settings.output)
+    # Ray Train resumes whatever bears the same name: the tracked run's id keeps a new run new.
+    name = f"{task.kind}-{run.run_id[:8]}"
+    record = {"name": name, "run_id": run.run_id, "uri": run.uri, "params": task.params(), "workers": settings.workers}
+    _record_path(settings.output, task.kind).write_text(json.dumps(record, indent=1))
+    return run, name
+
+
+def _resume(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
+    path = _record_path(settings.output, task.kind)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no {task.kind} training to resume in this output folder")
+    record: dict[str, Any] = json.loads(path.read_text())
+    before, now = (tracking.flatten(params) for params in (record["params"], json.loads(json.dumps(task.params()))))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise ValueError(f"--resume: {key} was {before.get(key)!r} in the run to resume, now it is {now.get(key)!r}")
+    if record["workers"] != settings.workers:
+        raise ValueError(f"--resume: the run has {record['workers']} workers, got --workers {settings.workers}")
+    return tracking.attach(record["run_id"], record["uri"]), record["name"]
+
+
+def _record_path(output: str, kind: str) -> Path:
+    return Path(output) / f"{kind}_training.json"
+
+
+def _readable(error: ray.train.TrainingFailedError) -> Exception:
+    """The first worker's error in one line; a user's error keeps its kind."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for rank, failure in sorted(failures.items()):
+        cause = getattr(failure, "_base_exc", None) or getattr(failure, "cause", None) or failure
+        if isinstance(cause, (ValueError, FileNotFoundError)):
+            return type(cause)(str(cause))
+        return TrainingFailed(f"training failed in worker {rank}: {type(cause).__name__}: {cause}")
+    return TrainingFailed(f"training failed: {error}")
+
+
+def threads_per_worker(workers: int) -> int:
+    """Arithmetic threads for each of `workers` on this machine's cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // max(1, workers))

@@ -1,0 +1,200 @@
+"""Training of the reference-guided VAE (paper, "Implementation details"): progressive stages, L1 + LPIPS + KL.
+
+LPIPS needs backbone weights; where they are missing its weight is 0, which is warned of and logged. The number of
+references is drawn from (seed, step) alone, so that all ranks build the same graph.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines import reconstruction
+from pipelines.task import Batch, DataShard, Evaluation, Optimisation, Stage
+from portrait.presets import Preset, VAEStage, VAETrainingConfig
+from portrait.presets.serialization import to_dict
+from portrait.storage import checkpoints
+from portrait.storage.clips import ClipTable
+from portrait.storage.reader import ClipWindows, EpochSampler, batches
+from portrait.vae import VideoVAE
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETask:
+    """Trains `preset.vae` on a clips table."""
+
+    preset: Preset
+    """The system whose VAE is trained."""
+    clips: str
+    """URI of the clips table."""
+    clips_version: int
+    """Version of the table that is read, also after a resume."""
+    training: VAETrainingConfig
+    """Loss weights, optimiser and stages; the preset's, or overridden."""
+    init: str | None = None
+    """A VAE file to start from; None for new weights."""
+    evaluation_clips: int = 6
+    """Held-out clips that an evaluation reconstructs."""
+    evaluation_frames: int = 17
+    """Frames of each of them."""
+    kind: str = "vae"
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        return [_stage(stage) for stage in self.training.stages]
+
+    @property
+    def optimisation(self) -> Optimisation:
+        return Optimisation(
+            warmup_steps=self.training.warmup_steps,
+            weight_decay=self.training.weight_decay,
+            gradient_clip=self.training.gradient_clip,
+            ema_decay=self.training.ema_decay,
+        )
+
+    def params(self) -> dict[str, Any]:
+        return {
+            "preset": self.preset.name,
+            "vae": to_dict(self.preset.vae),
+            "vae_training": to_dict(self.training),
+            "clips": self.clips,
+            "clips_version": self.clips_version,
+            "init": self.init,
+            "lpips_weight_used": self.lpips_weight,
+        }
+
+    @property
+    def lpips_weight(self) -> float:
+        """λ2 as it is used: 0 without backbone weights."""
+        return self.training.lpips_weight if self.training.lpips_weights else 0.0
+
+    def build(self) -> VideoVAE:
+        if self.init is not None:
+            return checkpoints.load_vae(self.init, preset=self.preset).train()
+        return VideoVAE(self.preset.vae)
+
+    def batches(self, stage_index: int, shard: DataShard) -> Iterator[Batch]:
+        stage = self.training.stages[stage_index]
+        windows = ClipWindows(
+            self.clips,
+            stage.size,
+            stage.num_frames,
+            max_references=self.training.max_references,
+            seed=shard.seed,
+            version=self.clips_version,
+        )
+        sampler = EpochSampler(
+            len(windows),
+            seed=shard.seed,
+            rank=shard.rank,
+            world_size=shard.world_size,
+            batch_size=stage.batch_size,
+            start_step=shard.start_step,
+        )
+        return batches(windows, sampler)
+
+    def loss(self, model: nn.Module, batch: Batch, *, seed: int, step: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        training = self.training
+        dtype = next(model.parameters()).dtype
+        video, references = (_to_unit(batch[name], dtype) for name in ("video", "references"))
+        count = number_of_references(seed, step, training.max_references)
+        posterior = model.encode(video)
+        z = posterior.sample()
+        decoded = model.decode(z, references=references[:, :count] if count else None)
+        l1 = (decoded - video).abs().float().mean()
+        kl = posterior.kl().float().mean() / (z.numel() / z.shape[0])
+        loss = training.l1_weight * l1 + training.kl_weight * kl
+        metrics = {f"l1_m{count}": l1.detach(), "kl": kl.detach()}
+        if self.lpips_weight:
+            lpips = self._lpips(decoded.float(), video.float()).mean()
+            loss = loss + self.lpips_weight * lpips
+            metrics["lpips"] = lpips.detach()
+        return loss, metrics
+
+    @cached_property
+    def _lpips(self) -> Any:
+        """LPIPS, outside the engine: it is not trained."""
+        from portrait.metrics import LPIPS
+
+        lpips = LPIPS(self.training.lpips_weights)
+        if not lpips.available:
+            raise ValueError(f"vae_training.lpips_weights: LPIPS can't be used: {lpips.reason}")
+        return lpips
+
+    def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
+        """PSNR and L1 for M = 0…3 on held-out clips, and a picture of one of them."""
+        from portrait.metrics import l1, psnr
+
+        assert isinstance(model, VideoVAE)
+        size = self.training.stages[stage_index].size
+        clips = self._held_out(size)
+        figures: dict[str, list[float]] = {}
+        first: dict[int, torch.Tensor] = {}
+        for clip in clips:
+            truth = reconstruction.frames_to_tensor(clip.frames)
+            made = reconstruction.reconstruct(model, clip)
+            first = first or made
+            for count, video in made.items():
+                figures.setdefault(f"psnr_m{count}", []).append(float(psnr(video[None], truth[None])))
+                figures.setdefault(f"l1_m{count}", []).append(float(l1(video[None], truth[None])))
+        sheet = reconstruction_sheet(clips[0], first)
+        remarks = {} if self.lpips_weight else {"lpips": "not measured: needs backbone weights"}
+        return Evaluation(
+            metrics={name: float(np.mean(values)) for name, values in sorted(figures.items(), reverse=True)},
+            pictures={"reconstruction": sheet},
+            remarks=remarks,
+        )
+
+    def _held_out(self, size: int) -> list[reconstruction.HeldOutClip]:
+        table = ClipTable.open(self.clips, self.clips_version)
+        split = reconstruction.held_out_split(table, ("val", "test"))
+        if split == "train":
+            logger.warning("the clips table has neither val nor test clips: evaluating on training clips")
+        return reconstruction.read_clips(
+            table, split=split, size=size, count=self.evaluation_clips, num_frames=self.evaluation_frames
+        )
+
+    def export(self, model: nn.Module, path: Path, *, extra: Mapping[str, Any]) -> None:
+        made_from = {"clips": self.clips, "clips_version": self.clips_version, "lpips_weight": self.lpips_weight}
+        checkpoints.save_model(path, model, kind="vae", preset=self.preset, extra={**made_from, **extra})
+
+
+def number_of_references(seed: int, step: int, most: int) -> int:
+    """How many references a step's batch shows: uniform on 0 … `most`, a function of (seed, step)."""
+    return int(np.random.default_rng((seed, step, 1)).integers(0, most + 1))
+
+
+def reconstruction_sheet(clip: reconstruction.HeldOutClip, made: Mapping[int, torch.Tensor]) -> np.ndarray:
+    """Original, reconstructions for each M and their error maps, one row each: uint8 [H, W, 3]."""
+    from portrait.media.contact_sheet import SheetRow, contact_sheet
+
+    rows = [SheetRow(label="references", frames=clip.references), SheetRow(label="original", frames=clip.frames)]
+    for count, frames in reconstruction.pictures_of(dict(made)).items():
+        rows.append(SheetRow(label=f"M={count}", frames=frames))
+        rows.append(SheetRow(label=f"error ×8, M={count}", frames=reconstruction.error_map(frames, clip.frames)))
+    return contact_sheet(rows)
+
+
+def _stage(stage: VAEStage) -> Stage:
+    return Stage(
+        name=f"{stage.size}²×{stage.num_frames}",
+        steps=stage.steps,
+        batch_size=stage.batch_size,
+        learning_rate=stage.learning_rate,
+        cost=float(stage.batch_size * stage.num_frames * stage.size**2),
+    )
+
+
+def _to_unit(pictures: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 pictures to [−1, 1], on the device: bytes travel, not floats."""
+    return (pictures.to(torch.float32) / 127.5 - 1).to(dtype)
