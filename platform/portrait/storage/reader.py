@@ -1,7 +1,8 @@
 """Map-style datasets over the tables: random windows of clips for the VAE, of latents for the generator.
 
-Every random choice about an item is a function of (seed, epoch, row), so that a resumed run sees the same data. Decoding
-is confined to the frames asked for. Shapes: C H W of a picture, T frames after the first, K references, L latents.
+Every random choice about an item is a function of (seed, epoch, row), so that a resumed run sees the same data.
+Decoding is confined to the frames asked for.
+Shapes: C H W of a picture, T frames after the first, K references, L latents.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from portrait.media.video import decode_window
 from portrait.storage.clips import SPLITS, ClipTable
 from portrait.storage.latent_windows import LatentWindows
 from portrait.storage.sampler import Draw, EpochSampler, batches, collate
@@ -106,8 +108,6 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
         return start, [min(length - 1, int(rng.uniform(a, b))) for a, b in pairwise(edges)]
 
     def _item(self, draw: Draw, video: bytes) -> dict[str, Any]:
-        from portrait.media import decode_window
-
         start, references = self.choose(draw)
         wanted = [*range(start, start + self.num_frames), *references]
         # Decoding goes forward through the file, so each frame is asked for once and in order.

@@ -1,0 +1,105 @@
+"""The ledger of a run: what is written but not yet part of the table, so that a killed run goes on where it stopped.
+
+A record is one JSON file, written after its fragments and complete or absent. Records of one table and one set of
+settings lie in one folder beside the table; the commit removes them.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pyarrow import fs
+
+from data_prep.cutting import Reject
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSummary:
+    """What the end of a run needs to know of a clip."""
+
+    clip_id: str
+    """Its id."""
+    identity: str
+    """Who it shows."""
+    split: str
+    """Its split."""
+    seconds: float
+    """Its length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one task wrote."""
+
+    fragments: tuple[str, ...]
+    """Uncommitted fragments as JSON."""
+    contents: tuple[str, ...]
+    """Hashes of the files that are done, those left out as well."""
+    clips: tuple[ClipSummary, ...]
+    """The clips in the fragments."""
+    rejects: tuple[Reject, ...]
+    """What was left out."""
+
+
+class Ledger:
+    """Records of uncommitted work, in a folder or an object store."""
+
+    def __init__(self, table_uri: str, settings_digest: str) -> None:
+        """The ledger of a table for one set of settings; nothing is made yet."""
+        self._root_uri = f"{table_uri.rstrip('/')}.ingest"
+        self._settings = settings_digest
+
+    def add(self, record: Record) -> None:
+        """Writes a record; a crash leaves it whole or absent."""
+        filesystem, folder = self._open()
+        filesystem.create_dir(folder, recursive=True)
+        path = f"{folder}/{uuid.uuid4().hex}.json"
+        write_text(filesystem, path, json.dumps(asdict(record)))
+
+    def records(self) -> list[Record]:
+        """All records of earlier runs and of this one."""
+        filesystem, folder = self._open()
+        found = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+        return [_read(filesystem, info.path) for info in found if info.path.endswith(".json")]
+
+    def clear(self) -> None:
+        """Forgets everything, other settings' leftovers too."""
+        filesystem, root = open_filesystem(self._root_uri)
+        if filesystem.get_file_info(root).type == fs.FileType.Directory:
+            filesystem.delete_dir(root)
+
+    def _open(self) -> tuple[fs.FileSystem, str]:
+        filesystem, root = open_filesystem(self._root_uri)
+        return filesystem, f"{root}/{self._settings}"
+
+
+def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a plain path or a URI, and the path on it."""
+    if "://" in uri:
+        return fs.FileSystem.from_uri(uri)
+    return fs.FileSystem.from_uri(_absolute(uri))
+
+
+def write_text(filesystem: fs.FileSystem, path: str, text: str) -> None:
+    """Writes a file under another name first, then gives it its own, so that no reader sees half of it."""
+    with filesystem.open_output_stream(f"{path}.part") as stream:
+        stream.write(text.encode())
+    filesystem.move(f"{path}.part", path)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
+
+
+def _read(filesystem: fs.FileSystem, path: str) -> Record:
+    with filesystem.open_input_stream(path) as stream:
+        data = json.loads(stream.read())
+    return Record(
+        fragments=tuple(data["fragments"]),
+        contents=tuple(data["contents"]),
+        clips=tuple(ClipSummary(**clip) for clip in data["clips"]),
+        rejects=tuple(Reject(**reject) for reject in data["rejects"]),
+    )

@@ -1,0 +1,260 @@
+"""The pipeline: footage → Ray Data tasks that cut and write fragments → one commit to the `clips` table.
+
+Order of work: hash every file; leave out what the table or an unfinished run has; cut the rest in shards, each of
+which writes its fragments and then its record to the ledger; commit all records at once. Nothing is visible before
+that, and a run that was killed goes on from its ledger. A clip's id is a hash of content and settings, so no clip is
+there twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lance
+import ray
+import ray.data
+from pyarrow import fs
+from ray.exceptions import RayTaskError
+
+from data_prep.cutting import CutSettings, Reject, content_hash, cut_file
+from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
+from data_prep.progress import Progress
+from data_prep.report import Report
+from data_prep.sources import Footage, Source
+from data_prep.splits import Splits, assign
+from portrait.storage import fragments
+from portrait.storage.clips import CLIPS_SCHEMA, ClipTable, write_clips
+
+SETTINGS_KEY = "cut_settings"
+"""Key of the table's schema metadata that holds the settings its clips were cut with."""
+FILES_PER_SHARD = 64
+"""Most files of one task: what a killed run may have to do again per worker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What is there before the run."""
+
+    contents: dict[str, str]
+    """Content hashes in the table and their paths."""
+    splits: dict[str, str]
+    """Split of each identity."""
+
+
+def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> Report:
+    """Adds a source's footage to a clips table, which is made where it is missing. Ray must be connected.
+
+    Raises:
+        FileNotFoundError: the source is not there.
+        ValueError: the source is empty or malformed, the table's clips were cut with other settings, or nothing could
+            be ingested and nothing was there before.
+        OSError: the table cannot be written; it is as it was before, and another run goes on from what was done.
+    """
+    known = _read_table(uri, settings)
+    ledger = Ledger(uri, settings.digest())
+    # A record whose clips are in the table is left from a run that was killed between its commit and its end.
+    earlier = [record for record in ledger.records() if not known.contents.keys() & _ingested(record)]
+    files = source.files()
+    hashed, rejects = _hash_files(files)
+    done = known.contents.keys() | {content for record in earlier for content in record.contents}
+    todo, duplicates = _unseen(hashed, done)
+    in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
+    assigned = assign((file.identity for file, _ in todo), splits, {**in_ledger, **known.splits})
+    _cut(todo, assigned, uri, settings, ledger)
+    records = [record for record in ledger.records() if not known.contents.keys() & _ingested(record)]
+    rejects += [reject for record in records for reject in record.rejects]
+    report = Report(
+        files=len(files),
+        known=len(hashed) - len(todo) - duplicates,
+        duplicates=duplicates,
+        clips=tuple(clip for record in records for clip in record.clips),
+        rejects=tuple(sorted(rejects, key=lambda reject: (reject.path, reject.start_s or 0.0))),
+        rejects_path=f"{uri.rstrip('/')}.rejects.jsonl",
+    )
+    if report.clips:
+        _commit(uri, settings, records, resumed=bool(earlier))
+    elif not known.contents:
+        _remove_uncommitted(uri, ledger)
+        raise ValueError(_nothing(report))
+    _keep_someone_for_training(lance.dataset(uri))
+    _write_rejects(report)
+    ledger.clear()
+    return report.with_table(ClipTable.open(uri))
+
+
+def _ingested(record: Record) -> set[str]:
+    return set(record.contents) if record.clips else set()
+
+
+def _read_table(uri: str, settings: CutSettings) -> _Known:
+    if not fragments.exists(uri):
+        return _Known(contents={}, splits={})
+    table = ClipTable.open(uri)
+    stored = (table.dataset.schema.metadata or {}).get(SETTINGS_KEY.encode())
+    if stored is not None and json.loads(stored) != asdict(settings):
+        other = json.loads(stored)
+        name = next(field for field, value in asdict(settings).items() if other.get(field) != value)
+        raise ValueError(
+            f"{uri} holds clips cut with {name}={other.get(name)!r}, this run has {name}={getattr(settings, name)!r}: "
+            "give another table"
+        )
+    rows = table.rows(("identity", "split", "provenance"))
+    return _Known(
+        contents={row["provenance"]["content"]: row["provenance"]["path"] for row in rows},
+        splits={row["identity"]: row["split"] for row in rows},
+    )
+
+
+def _hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], list[Reject]]:
+    """Content hash of every file, in the files' order; files that cannot be read become rejects."""
+    dataset = ray.data.from_items([{"index": i, "path": file.path} for i, file in enumerate(files)])
+    hashed: dict[int, str] = {}
+    rejects = []
+    with Progress("reading files", total=len(files), unit="file") as progress:
+        for row in dataset.map(_hash_row).iter_rows():
+            if row["error"]:
+                rejects.append(Reject(path=files[row["index"]].path, reason=row["error"]))
+            else:
+                hashed[row["index"]] = row["content"]
+            progress.advance()
+    return [(files[i], hashed[i]) for i in sorted(hashed)], rejects
+
+
+def _hash_row(row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"index": row["index"], "content": content_hash(row["path"]), "error": ""}
+    except OSError as error:
+        return {"index": row["index"], "content": "", "error": f"cannot be read: {error.strerror or error}"}
+
+
+def _unseen(hashed: Sequence[tuple[Footage, str]], done: set[str]) -> tuple[list[tuple[Footage, str]], int]:
+    """Files that are new, and how many of the rest only repeat another file of this run."""
+    todo: dict[str, tuple[Footage, str]] = {}
+    duplicates = 0
+    for file, content in hashed:
+        if content in done:
+            continue
+        duplicates += content in todo
+        todo.setdefault(content, (file, content))
+    return list(todo.values()), duplicates
+
+
+def _cut(
+    todo: Sequence[tuple[Footage, str]],
+    assigned: dict[str, str],
+    uri: str,
+    settings: CutSettings,
+    ledger: Ledger,
+) -> None:
+    """Cuts files in shards over the cluster; each shard ends up in the ledger."""
+    if not todo:
+        return
+    # Several shards a core even the load out; a shard is one fragment, so that large runs don't make tiny files.
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    shards = max(min(len(todo), 4 * cores), -(-len(todo) // FILES_PER_SHARD))
+    items = [{**asdict(file), "content": content, "split": assigned[file.identity]} for file, content in todo]
+    dataset = ray.data.from_items(items, override_num_blocks=shards)
+    shard = dataset.map_batches(
+        _cut_shard,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_args=(uri, settings, ledger),
+        zero_copy_batch=True,
+    )
+    clips = rejects = 0
+    with Progress("cutting clips", total=len(todo), unit="file") as progress:
+        try:
+            for row in shard.iter_rows():
+                clips, rejects = clips + row["clips"], rejects + row["rejects"]
+                progress.advance(row["files"], f"{clips} clips, {rejects} rejects")
+        except RayTaskError as error:
+            raise _own_error(error) from error
+
+
+def _cut_shard(batch: Any, uri: str, settings: CutSettings, ledger: Ledger) -> dict[str, list[int]]:
+    """Cuts the files of a block, writes their clips as fragments, then the record that makes them count."""
+    files = batch.to_pylist()
+    if not files:
+        return {"files": [], "clips": [], "rejects": []}
+    contents: list[str] = []
+    clips: list[ClipSummary] = []
+    rejects: list[Reject] = []
+    unexpected: list[Exception] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        try:
+            for file in files:
+                content, split = file.pop("content"), file.pop("split")
+                contents.append(content)
+                cut, left_out = cut_file(Footage(**file), content, split, settings)
+                rejects.extend(left_out)
+                for row in cut:
+                    seconds = row["num_frames"] / row["fps"]
+                    clips.append(
+                        ClipSummary(
+                            clip_id=row["clip_id"],
+                            identity=row["identity"],
+                            split=row["split"],
+                            seconds=seconds,
+                        )
+                    )
+                    yield row
+        except Exception as error:
+            unexpected.append(error)
+            raise
+
+    try:
+        written = write_clips(uri, rows())
+    except OSError:
+        # Lance turns an error of the rows' iterator into one of its own: the first cause is the one to tell.
+        if unexpected:
+            raise unexpected[0] from None
+        raise
+    ledger.add(
+        Record(fragments=tuple(written), contents=tuple(contents), clips=tuple(clips), rejects=tuple(rejects))
+    )
+    return {"files": [len(files)], "clips": [len(clips)], "rejects": [len(rejects)]}
+
+
+def _own_error(error: RayTaskError) -> Exception:
+    """The error that a task raised, as itself."""
+    cause = error.cause
+    return cause if isinstance(cause, Exception) else error
+
+
+def _commit(uri: str, settings: CutSettings, records: Sequence[Record], *, resumed: bool) -> None:
+    schema = CLIPS_SCHEMA.with_metadata({SETTINGS_KEY: json.dumps(asdict(settings))})
+    dataset = fragments.commit(uri, schema, [fragment for record in records for fragment in record.fragments])
+    if resumed:
+        fragments.remove_unreferenced(dataset)
+
+
+def _keep_someone_for_training(dataset: lance.LanceDataset) -> None:
+    """Splits are given before faces are looked for; if all of `train` was left out, someone else takes its place."""
+    if dataset.count_rows("split = 'train'"):
+        return
+    present = dataset.to_table(columns=["identity"])["identity"].to_pylist()
+    chosen = max(set(present), key=lambda identity: (present.count(identity), identity)).replace("'", "''")
+    dataset.update({"split": "'train'"}, where=f"identity = '{chosen}'")
+
+
+def _write_rejects(report: Report) -> None:
+    filesystem, path = open_filesystem(report.rejects_path)
+    lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in report.rejects]
+    write_text(filesystem, path, "".join(f"{line}\n" for line in lines))
+
+
+def _remove_uncommitted(uri: str, ledger: Ledger) -> None:
+    ledger.clear()
+    filesystem, path = open_filesystem(uri)
+    if filesystem.get_file_info(path).type == fs.FileType.Directory and not fragments.exists(uri):
+        filesystem.delete_dir(path)
+
+
+def _nothing(report: Report) -> str:
+    reasons = "; ".join(str(reject) for reject in report.rejects[:5])
+    more = f"; and {len(report.rejects) - 5} more" if len(report.rejects) > 5 else ""
+    return f"nothing could be ingested of {report.files} files: {reasons}{more}"

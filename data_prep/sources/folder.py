@@ -1,0 +1,88 @@
+"""Any folder of videos, however deep."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.sources.footage import Footage
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset((
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm",
+    ".wmv",
+))
+# fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSource:
+    """Every video file below a folder; other files are passed over, hidden ones too."""
+
+    folder: Path
+    """The folder, or a single video file."""
+    identity_pattern: str | None = None
+    """Regular expression searched in a file's path below the folder (with /): its group `identity`, or else its first
+    group, names the person. None takes the uppermost folder a file lies in, or its stem where it lies in none."""
+    licence: str | None = None
+    """Licence of the footage."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    def files(self) -> list[Footage]:
+        if not self.folder.exists():
+            raise FileNotFoundError(f"no footage at {self.folder}: no such file or folder")
+        root = self.folder if self.folder.is_dir() else self.folder.parent
+        paths = _videos(self.folder) if self.folder.is_dir() else [self.folder]
+        if not paths:
+            known = ", ".join(sorted(VIDEO_SUFFIXES))
+            raise ValueError(f"{self.folder} holds no video file ({known})")
+        pattern = self._compiled()
+        return [
+            Footage(
+                path=str(path.resolve()),
+                identity=_identity(path.relative_to(root), pattern),
+                source=self.name,
+                licence=self.licence,
+            )
+            for path in paths
+        ]
+
+    def _compiled(self) -> re.Pattern[str] | None:
+        if self.identity_pattern is None:
+            return None
+        try:
+            pattern = re.compile(self.identity_pattern)
+        except re.error as error:
+            raise ValueError(
+                f"identity pattern {self.identity_pattern!r} is no regular expression: {error}"
+            ) from error
+        if not pattern.groups:
+            raise ValueError(f"identity pattern {self.identity_pattern!r} needs a group, as in '^(id[0-9]+)'")
+        return pattern
+
+
+def _videos(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            Path(parent, name)
+            for name in names
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _identity(path: Path, pattern: re.Pattern[str] | None) -> str:
+    if pattern is None:
+        return path.parts[0] if len(path.parts) > 1 else path.stem
+    match = pattern.search(path.as_posix())
+    identity = match and (match.group("identity") if "identity" in pattern.groupindex else match.group(1))
+    if not identity:
+        raise ValueError(f"identity pattern {pattern.pattern!r} finds no one in {path.as_posix()!r}")
+    return identity
