@@ -43,7 +43,7 @@ def _paint_clothes(canvas: Canvas, person: Identity, light: Light, skin: np.ndar
         chest = canvas.polygon(np.vstack([[(0.5 - n * 1.1, 0.8), (0.5 + n * 1.1, 0.8), (0.5 + n, 1.0), (0.5 - n, 1.0)]]))
         canvas.paint(chest, skin * 0.86)
         canvas.shade(canvas.glow(0.5, 0.8, n, 0.03).inside(chest), 0.85)
-    cloth = fabric(rng, canvas)
+    cloth = fabric(rng, canvas, top=0.74)
     fold = 1 + 0.1 * np.sin(canvas.x * 16 + rng.uniform(0, 6)) * np.clip((canvas.y - 0.85) * 8, 0, 1)
     shading = (0.86 + 0.16 * (canvas.x - 0.5) * 2 * light.direction[0]) * fold
     canvas.paint(shape, (cloth * shading[..., None]).astype(np.float32))
@@ -71,7 +71,7 @@ def _paint_collar(canvas: Canvas, n: float, collar_y: float, depth: float, rng: 
         canvas.paint(canvas.polygon(flap), shirt)
         canvas.shade(canvas.stroke(flap[1:4], 0.004, soft=0.002), 0.7)
     if rng.random() < 0.5:
-        tie = fabric(rng, canvas, kind=str(rng.choice(["stripes", "dots", "plain", "checks"])))
+        tie = fabric(rng, canvas, kind=str(rng.choice(["stripes", "dots", "plain", "checks"])), top=0.8)
         y = collar_y + depth - 0.012
         canvas.paint(canvas.polygon(np.array([(0.475, y), (0.525, y), (0.515, y + 0.04), (0.485, y + 0.04)])), tie * 0.85)
         canvas.paint(canvas.polygon(np.array([(0.486, y + 0.04), (0.514, y + 0.04), (0.54, 1.12), (0.46, 1.12)])), tie)

@@ -6,22 +6,28 @@ import colorsys
 
 import numpy as np
 
-from portrait.synthetic.canvas import Canvas, value_noise
+from portrait.synthetic.canvas import MARGIN, Canvas, value_noise
 
 KINDS = ("stripes", "checks", "noise", "knit", "dots", "zigzag", "plain", "paisley")
 
 
-def fabric(rng: np.random.Generator, canvas: Canvas, kind: str | None = None) -> np.ndarray:
-    """Colour of a patterned cloth, float32 [canvas, canvas, 3] in [0, 1]."""
+def fabric(rng: np.random.Generator, canvas: Canvas, kind: str | None = None, top: float = 0.0, bottom: float = 1.1) -> np.ndarray:
+    """Colour of a patterned cloth, float32 [canvas, canvas, 3] in [0, 1]; zero outside the heights `top` … `bottom`."""
+    cloth = np.zeros((canvas.side, canvas.side, 3), np.float32)
+    rows = slice(round((top + MARGIN) * canvas.scale), round((bottom + MARGIN) * canvas.scale))
+    cloth[rows] = _pattern(rng, canvas.x[rows], canvas.y[rows], kind)
+    return cloth
+
+
+def _pattern(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, kind: str | None) -> np.ndarray:
     kind = kind or str(rng.choice(KINDS))
     hue = rng.random()
     base = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.25, 0.8), rng.uniform(0.3, 0.85)), np.float32)
     second = np.array(colorsys.hsv_to_rgb((hue + rng.choice([0.08, 0.3, 0.5])) % 1, rng.uniform(0.1, 0.7), rng.uniform(0.25, 0.95)), np.float32)
-    x, y = canvas.x, canvas.y
-    angle = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
+    angle = float(rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)]))
     u = x * np.cos(angle) + y * np.sin(angle)
     v = y * np.cos(angle) - x * np.sin(angle)
-    period = rng.uniform(0.025, 0.07)
+    period = float(rng.uniform(0.025, 0.07))
     wobble = value_noise(rng, x.shape, (5, 5), 2) * 0.15
     if kind == "stripes":
         m = _edge(np.sin((u / period + wobble) * 2 * np.pi) - rng.uniform(-0.5, 0.5))

@@ -140,6 +140,7 @@ class Eyes:
 
     def __init__(self, person: Identity, scale: int, light: float) -> None:
         self.person, self.light = person, light
+        self._drawn: dict[tuple[int, int, int], np.ndarray] = {}
         reach = person.eye_gap + person.eye_width * 1.5
         self.patch = Patch(scale, 0.5 - reach, person.eye_y - 0.045, 0.5 + reach, person.eye_y + 0.04)
         skin = np.array(person.skin) * light
@@ -149,7 +150,13 @@ class Eyes:
         self.iris_r = min(0.0205, person.eye_width * 0.5)
 
     def draw(self, blink: float, gaze: tuple[float, float]) -> np.ndarray:
-        """Premultiplied uint8 RGBA; blink 0 open … 1 shut, gaze in [-1, 1] to the right and down."""
+        """Premultiplied uint8 RGBA; blink 0 open … 1 shut, gaze in [-1, 1] to the right and down, in steps of 1/16."""
+        key = (round(blink * 16), round(gaze[0] * 16), round(gaze[1] * 16))
+        if key not in self._drawn:  # eyes rest: most frames repeat an earlier pair
+            self._drawn[key] = self._draw(key[0] / 16, (key[1] / 16, key[2] / 16))
+        return self._drawn[key]
+
+    def _draw(self, blink: float, gaze: tuple[float, float]) -> np.ndarray:
         p, patch = self.person, self.patch
         height = p.eye_openness * p.eye_width
         patch.sheet[:] = 0

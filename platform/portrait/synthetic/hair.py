@@ -110,10 +110,10 @@ def _strands(canvas: Canvas, person: Identity, shading: np.ndarray, rng: np.rand
         n = value_noise(rng, shading.shape, (26, 26), 2)
         amount = 0.82 + 0.75 * np.abs(n) ** 0.7 - 0.3 * (np.abs(n) < 0.06)
     else:
-        part = 0.5 + rng.uniform(-0.07, 0.07)
+        part = 0.5 + float(rng.uniform(-0.07, 0.07))
         bend = value_noise(rng, shading.shape, (3, 3), 2) * 0.14
         dx, dy = canvas.x - part, canvas.y - 0.13
-        around = np.arctan2(dx, np.maximum(np.hypot(dx, dy) * 0.35, dy)) + bend * rng.uniform(0.4, 1.3)
+        around = np.arctan2(dx, np.maximum(np.hypot(dx, dy) * 0.35, dy)) + bend * float(rng.uniform(0.4, 1.3))
         along = np.hypot(dx, dy)
         sheet = value_noise(rng, (96, 1024), (6, 150), 3)
         amount = 1 + 0.62 * cv2.remap(sheet, (around / np.pi + 0.5) * 1023 % 1023, np.clip(along * 90, 0, 95), cv2.INTER_LINEAR)
@@ -139,13 +139,13 @@ def _paint_beanie(canvas: Canvas, face: Canvas, person: Identity, shading: np.nd
     w = person.face_width + 0.024
     t = np.linspace(np.pi, 0, 40)
     dome = np.stack([0.5 + w * np.cos(t), 0.315 - 0.205 * np.sin(t)], 1)
-    cloth = fabric(rng, canvas, kind=str(rng.choice(["stripes", "knit", "zigzag"])))
+    cloth = fabric(rng, canvas, kind=str(rng.choice(["stripes", "knit", "zigzag"])), bottom=0.4)
     hat = canvas.polygon(np.vstack([dome, curve([(0.5 + w, 0.315), (0.5, 0.335), (0.5 - w, 0.315)])]))
     face.shade(canvas.glow(0.5, 0.35, 0.16, 0.015).inside(outline), 0.75)
     canvas.paint(hat, cloth * shading[..., None])
     band = canvas.polygon(np.vstack([curve([(0.5 - w - 0.004, 0.265), (0.5, 0.28), (0.5 + w + 0.004, 0.265)]), curve([(0.5 + w + 0.006, 0.325), (0.5, 0.345), (0.5 - w - 0.006, 0.325)])]))
     rib = 0.86 + 0.14 * np.sin(canvas.x * 420)
-    canvas.paint(band, np.roll(cloth, 37, axis=0) * (shading * rib)[..., None])
+    canvas.paint(band, np.roll(cloth, 20, axis=0) * (shading * rib)[..., None])
 
 
 def _scarf_outline(w: float, bottom: float) -> np.ndarray:

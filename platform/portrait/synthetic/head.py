@@ -128,7 +128,7 @@ def _paint_relief(canvas: Canvas, person: Identity, light: Light, outline: Mask)
     blush = np.clip(skin * np.array([1.05, 0.78, 0.76]), 0, 1)
     for side in (-1, 1):
         canvas.tint(canvas.glow(0.5 + side * w * 0.62, 0.565, 0.04, 0.03).inside(outline), blush, 0.32)
-        canvas.shade(canvas.glow(0.5 + side * w * 0.55, 0.525, 0.034, 0.02).inside(outline), 1.07 + 0.06 * side * lx)
+        canvas.shade(canvas.glow(0.5 + side * w * 0.55, 0.525, 0.034, 0.02).inside(outline), 1.12 + 0.06 * side * lx)
         canvas.shade(canvas.glow(0.5 + side * w * 0.82, 0.62, 0.028, 0.06).inside(outline), 0.88 + 0.07 * side * lx)
         canvas.shade(canvas.glow(0.5 + side * w, 0.39, 0.022, 0.06).inside(outline), 0.92)
         fold = curve([(0.5 + side * 0.047, 0.555), (0.5 + side * 0.066, 0.59), (0.5 + side * 0.078, 0.625)])
@@ -151,7 +151,7 @@ def _paint_nose(canvas: Canvas, person: Identity, light: Light) -> None:
     dark = -1 if light.direction[0] > 0 else 1
     bridge = curve([(0.5 + dark * 0.017, person.eye_y - 0.012), (0.5 + dark * 0.012, y - 0.06), (0.5 + dark * w * 0.75, y - 0.015)])
     canvas.shade(canvas.stroke(bridge, 0.014, soft=0.008), 0.86)
-    canvas.shade(canvas.glow(0.5 - dark * 0.004, y - 0.055, 0.0085, 0.04), 1.11)
+    canvas.shade(canvas.glow(0.5 - dark * 0.004, y - 0.065, 0.01, 0.045), 1.17)
     canvas.shade(canvas.glow(0.5, y - 0.008, w * 0.8, 0.022), 1.03)
     canvas.shade(canvas.glow(0.5, y + 0.022, w * 0.9, 0.007), 0.78)
     canvas.shade(canvas.glow(0.5 - dark * 0.005, y - 0.006, 0.008, 0.008), 1.16)
@@ -167,7 +167,7 @@ def _paint_nose(canvas: Canvas, person: Identity, light: Light) -> None:
 def _paint_eye_sockets(canvas: Canvas, person: Identity) -> None:
     for side in (-1, 1):
         x = 0.5 + side * person.eye_gap
-        canvas.shade(canvas.glow(x, person.eye_y - 0.008, person.eye_width * 1.05, 0.021), 0.84)
+        canvas.shade(canvas.glow(x, person.eye_y - 0.008, person.eye_width * 1.05, 0.021), 0.78)
         canvas.shade(canvas.glow(x - side * person.eye_width, person.eye_y - 0.004, 0.014, 0.02), 0.86)
         canvas.shade(canvas.glow(x, person.eye_y + 0.033, person.eye_width * 0.8, 0.007), 0.93 - 0.08 * person.wrinkles)
         if person.lipstick:  # made-up lids go with painted lips
@@ -207,7 +207,7 @@ def _paint_beard(canvas: Canvas, person: Identity, shading: np.ndarray, outline:
 
 def _paint_brows(canvas: Canvas, person: Identity, rng: np.random.Generator) -> None:
     hair = np.array(person.hair)
-    colour = hair * 0.62 if hair.mean() < 0.6 else hair * np.array([0.6, 0.5, 0.4])
+    colour = np.minimum(hair * 0.62, np.array(person.skin) * np.array([0.5, 0.44, 0.4]))  # always darker than the skin
     y0 = person.eye_y - person.brow_lift
     for side in (-1, 1):
         points = [(0.5 + side * (person.eye_gap + d * person.eye_width), y0 + h) for d, h in
