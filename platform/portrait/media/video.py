@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from portrait.media.audio import SAMPLE_RATE, decode_track, resample
 from portrait.media.container import MediaSource, label_of, open_media, reason_of
-from portrait.media.mp4 import BT709, decode_window, encode_video, write_mp4
+from portrait.media.mp4 import BT709, EXACT_RGB, decode_window, encode_video, write_mp4
 
 __all__ = [
     "FPS",
@@ -274,7 +274,9 @@ class _UprightRGB:
         # Untagged high-definition video is BT.709 by custom, FFmpeg takes it for BT.601.
         untagged = frame.colorspace in (0, 2)
         space = BT709 if untagged and min(frame.width, frame.height) >= 720 else None
-        rgb = self._convert.reformat(frame, width=width, format="rgb24", src_colorspace=space, threads=1)
+        rgb = self._convert.reformat(
+            frame, width=width, format="rgb24", src_colorspace=space, interpolation=EXACT_RGB, threads=1
+        )
         pixels = rgb.to_ndarray()
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

@@ -1,0 +1,19 @@
+"""Faces: detection, tracking over a clip, and the steady portrait crop, alike for data preparation and a user's picture."""
+
+from portrait.faces.crop import CropBox, apply_crop, crop_portrait_image, portrait_crop
+from portrait.faces.detector import Face, FaceDetector, HaarDetector, NoFaceError, YuNetDetector
+from portrait.faces.track import FaceTrack, track_faces
+
+__all__ = [
+    "CropBox",
+    "Face",
+    "FaceDetector",
+    "FaceTrack",
+    "HaarDetector",
+    "NoFaceError",
+    "YuNetDetector",
+    "apply_crop",
+    "crop_portrait_image",
+    "portrait_crop",
+    "track_faces",
+]
