@@ -1,0 +1,40 @@
+"""PSNR and L1 between clips.
+
+Pictures are tensors in [-1, 1], so the data range is 2. Letters: B clips; whatever follows (3, T, H, W) is averaged over.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DATA_RANGE = 2.0
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each clip, 10 log10(2² / MSE); inf where the clips are equal.
+
+    The squared error is averaged over the whole clip before the logarithm, so a clip's figure is not the mean of its frames' figures.
+
+    Args:
+        a, b: [B, ...] in [-1, 1].
+
+    Returns:
+        float32 [B].
+
+    Raises:
+        ValueError: shapes differ, or there is nothing to average over.
+    """
+    error = (_floats(a, b) ** 2).flatten(1).mean(1)
+    return 10 * torch.log10(DATA_RANGE**2 / error)
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of each clip, float32 [B]; arguments and errors as for `psnr`."""
+    return _floats(a, b).abs().flatten(1).mean(1)
+
+
+def _floats(a: Tensor, b: Tensor) -> Tensor:
+    if a.shape != b.shape or a.ndim < 2 or a.numel() == 0:
+        raise ValueError(f"a and b: shapes {tuple(a.shape)} and {tuple(b.shape)} found, expected the same [B, ...], not empty")
+    return a.float() - b.float()
