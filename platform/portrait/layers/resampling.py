@@ -33,13 +33,17 @@ def match_channels(x_BCTHW: Tensor, channels: int) -> Tensor:
         ValueError: neither number divides the other.
     """
     have = x_BCTHW.shape[1]
+    _check_shortcut(have, channels)
     if have == channels:
         return x_BCTHW
-    if have % channels == 0:
+    if have > channels:
         return x_BCTHW.unflatten(1, (channels, have // channels)).mean(dim=2)
-    if channels % have == 0:
-        return x_BCTHW.repeat_interleave(channels // have, dim=1)
-    raise ValueError(f"a shortcut from {have} to {channels} channels needs one to divide the other")
+    return x_BCTHW.repeat_interleave(channels // have, dim=1)
+
+
+def _check_shortcut(have: int, channels: int) -> None:
+    if have % channels and channels % have:
+        raise ValueError(f"a shortcut from {have} to {channels} channels needs one to divide the other")
 
 
 class Downsample(nn.Module):
@@ -51,6 +55,7 @@ class Downsample(nn.Module):
         folded, remainder = divmod(out_channels, time * space**2)
         if remainder:
             raise ValueError(f"{out_channels} channels cannot be unshuffled by {time}×{space}×{space}")
+        _check_shortcut(in_channels * time * space**2, out_channels)
         self.conv = CausalConv3d(in_channels, folded, kernel_time=1)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
@@ -67,6 +72,7 @@ class Upsample(nn.Module):
         super().__init__()
         self.time, self.space, self.residual = time, space, residual
         self.folded = out_channels * time * space**2
+        _check_shortcut(in_channels, self.folded)
         self.conv = CausalConv3d(in_channels, self.folded, kernel_time=1)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:

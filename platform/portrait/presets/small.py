@@ -12,8 +12,8 @@ SMALL = Preset(
     vae=VAEConfig(
         patch_size=1,
         encoder1=(
-            Level(width=24, kernel_time=1, space=2),
-            Level(width=48, kernel_time=1, space=2, time=2),
+            Level(width=32, kernel_time=1, space=2),
+            Level(width=64, kernel_time=1, space=2, time=2),
             Level(width=128, kernel_time=3, space=2, time=2),
             Level(width=256, kernel_time=1, space=2),
         ),
@@ -30,8 +30,8 @@ SMALL = Preset(
         decoder2=(
             Level(width=256, kernel_time=1, space=2),
             Level(width=128, kernel_time=3, space=2, time=2),
-            Level(width=48, kernel_time=1, space=2, time=2),
-            Level(width=24, kernel_time=1, space=2),
+            Level(width=64, kernel_time=1, space=2, time=2),
+            Level(width=32, kernel_time=1, space=2),
         ),
     ),
     speech=SpeechConfig(),
