@@ -1,7 +1,7 @@
 """Painting of the static layers: soft masks, premultiplied paint, procedural textures.
 
-Positions are in units of the picture's side, x to the right and y down, (0, 0) the picture's top left corner. A canvas reaches
-`MARGIN` beyond the picture on every side so that a layer can move without showing its end.
+Positions are in sides of a square board, x to the right and y down, (0, 0) its top left corner; the picture shows a window of it
+(`renderer.py`). A canvas reaches `MARGIN` beyond the board on every side so that a layer can move without showing its end.
 Letters: H, W pixels of a canvas or of a mask's box.
 """
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 MARGIN = 0.1
-"""How far a canvas reaches beyond the picture, in picture sides."""
+"""How far a canvas reaches beyond the board, in its sides."""
 _SUB = 16  # cv2 draws at 1/16 pixel with shift=4
 
 
@@ -55,7 +55,7 @@ class Canvas:
     """A transparent sheet that is painted on; premultiplied colour and coverage.
 
     Args:
-        scale: pixels per picture side.
+        scale: pixels per board side.
     """
 
     def __init__(self, scale: int) -> None:
@@ -77,7 +77,7 @@ class Canvas:
         return int(x0), int(y0), int(max(x1, x0 + 1)), int(max(y1, y0 + 1))
 
     def polygon(self, points: np.ndarray, soft: float = 0.0) -> Mask:
-        """Coverage of a closed polygon [N, 2]; `soft` is the blur of its edge in picture sides."""
+        """Coverage of a closed polygon [N, 2]; `soft` is the blur of its edge in board sides."""
         pixels = self._pixels(points)
         sigma = soft * self.scale
         x0, y0, x1, y1 = self._box(pixels, 2 + 3 * sigma)
@@ -87,7 +87,7 @@ class Canvas:
         return Mask(y0, x0, _soften(image, sigma))
 
     def stroke(self, points: np.ndarray, width: float, soft: float = 0.0, closed: bool = False) -> Mask:
-        """Coverage of a line of constant width (picture sides) along points [N, 2]."""
+        """Coverage of a line of constant width (board sides) along points [N, 2]."""
         points = np.asarray(points, np.float64)
         if closed:
             points = np.vstack([points, points[:1]])

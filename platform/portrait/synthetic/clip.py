@@ -11,7 +11,7 @@ import numpy as np
 
 from portrait.synthetic.identity import Identity
 from portrait.synthetic.motion import random_motion
-from portrait.synthetic.renderer import FrameState, HeadRenderer
+from portrait.synthetic.renderer import ZOOM, FrameState, HeadRenderer
 from portrait.synthetic.speech import SAMPLES_PER_FRAME, Voice, synthesize
 
 
@@ -113,7 +113,7 @@ def render_for_audio(
         audio=sound,
         mouth_opening=opening.astype(np.float32),
         mouth_opening_px=gap,
-        mouth_full_px=person.mouth_full * size,
+        mouth_full_px=person.mouth_full * ZOOM * size,
         head_pose=moves.pose.astype(np.float32),
         mouth_centre=centre,
     )

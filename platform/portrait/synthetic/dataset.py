@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import av
 import numpy as np
 from tqdm import tqdm
 
+from portrait.media.mp4 import write_mp4
 from portrait.synthetic.clip import SyntheticClip, render_clip
-
-_FPS, _RATE = 25, 16000
 
 
 def write_dataset(
@@ -68,25 +66,9 @@ def write_clip(path: Path, clip: SyntheticClip, *, identity: int) -> None:
                 file, identity=identity, mouth_opening=clip.mouth_opening, mouth_opening_px=clip.mouth_opening_px,
                 mouth_full_px=clip.mouth_full_px, mouth_centre=clip.mouth_centre, head_pose=clip.head_pose,
             )  # fmt: skip
-        _write_mp4(f"{unfinished}.mp4", clip)
+        write_mp4(f"{unfinished}.mp4", clip.frames, clip.audio, crf=16)  # fine enough to keep the texture
         os.replace(f"{unfinished}.npz", truth)
         os.replace(f"{unfinished}.mp4", path)
     finally:
         for ending in (".npz", ".mp4"):
             Path(f"{unfinished}{ending}").unlink(missing_ok=True)
-
-
-def _write_mp4(path: str, clip: SyntheticClip) -> None:
-    """H.264 at a constant quality that keeps the texture, AAC at the sound's own rate."""
-    height, width = clip.frames.shape[1:3]
-    with av.open(path, "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=_FPS, options={"crf": "16", "preset": "veryfast", "g": "16", "threads": "1"})
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        sound = container.add_stream("aac", rate=_RATE, layout="mono", bit_rate=96_000)
-        for image in clip.frames:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(video.encode())
-        samples = av.AudioFrame.from_ndarray(np.ascontiguousarray(clip.audio[None]), format="fltp", layout="mono")
-        samples.sample_rate = _RATE
-        container.mux(sound.encode(samples))
-        container.mux(sound.encode())

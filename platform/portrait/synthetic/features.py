@@ -22,8 +22,8 @@ class Patch:
     """A box of the head's texture that is redrawn in every frame.
 
     Args:
-        scale: texture pixels a picture side.
-        x0, y0, x1, y1: the box in picture sides.
+        scale: texture pixels a board side.
+        x0, y0, x1, y1: the box in board sides.
     """
 
     def __init__(self, scale: int, x0: float, y0: float, x1: float, y1: float) -> None:
@@ -68,7 +68,7 @@ class Mouth:
 
     Args:
         person: whose.
-        scale: texture pixels a picture side.
+        scale: texture pixels a board side.
         light: brightness of the lips, about 1.
     """
 

@@ -1,6 +1,6 @@
 """The static layers of a head: hair behind it, the face without eyes and mouth, and what lies over the face.
 
-Everything that does not move by itself is painted once a clip, at `ART_SCALE` pixels a picture side, lit from one direction through the
+Everything that does not move by itself is painted once a clip, at `ART_SCALE` pixels a board side, lit from one direction through the
 normals of an ellipsoid; `renderer.py` then only warps it.
 """
 
@@ -15,7 +15,7 @@ from portrait.synthetic.hair import paint_back_hair, paint_front_hair
 from portrait.synthetic.identity import Identity
 
 ART_SCALE = 512
-"""Pixels a picture side at which the static layers are painted."""
+"""Pixels a board side at which the static layers are painted."""
 HEAD_Y = 0.455
 """Height of the head's centre."""
 CROWN = 0.27

@@ -1,6 +1,6 @@
 """Who a synthetic head is: face, hair, voice; a pure function of one number (design.md §8).
 
-Lengths are in units of the picture's side, colours are sRGB in [0, 1]. The face sits in the portrait crop's frame (`portrait.faces`).
+Lengths are in sides of the board that the layers are painted on (`canvas.py`); colours are sRGB in [0, 1].
 """
 
 from __future__ import annotations

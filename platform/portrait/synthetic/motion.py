@@ -20,13 +20,13 @@ class Motion:
     pose: np.ndarray
     """[T, 3] yaw, pitch, roll in radians."""
     shift: np.ndarray
-    """[T, 2] the head's translation in picture sides."""
+    """[T, 2] the head's translation in sides of the renderer's board."""
     blink: np.ndarray
     """[T] 0 open … 1 shut."""
     gaze: np.ndarray
     """[T, 2] in [-1, 1], right and down."""
     brow: np.ndarray
-    """[T] lift of the brows in picture sides."""
+    """[T] lift of the brows in sides of the board."""
     breath: np.ndarray
     """[T] in [-1, 1]."""
 

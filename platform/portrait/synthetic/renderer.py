@@ -2,7 +2,7 @@
 
 The head's texture is looked up at q - depth(q) * (yaw, pitch), q the picture's point turned back into the head's upright frame: parallax
 of a smooth relief (an ellipsoid and a nose), which for the angles of talk is close to a rotation. All maps are computed on a grid of one
-point in `_GRID` pixels and interpolated. Positions are in picture sides.
+point in `_GRID` pixels and interpolated. Positions are in sides of the board that is painted on; the picture shows a window of it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from portrait.synthetic.head import HEAD_Y, Light, head_layers
 from portrait.synthetic.identity import Identity
 
 _GRID = 4
+ZOOM = 1.29
+"""The board's side over the picture's: the window is framed as `portrait.faces` frames a portrait."""
+_WINDOW = np.array([0.5 - 0.5 / ZOOM, 0.13])
+"""The window's top left corner on the board."""
 _PIVOT = np.array([0.5, 0.8])
 """The head turns about the base of the neck."""
 _JAW_DROP = 0.62
@@ -37,13 +41,13 @@ class FrameState:
     pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Yaw, pitch, roll in radians."""
     shift: tuple[float, float] = (0.0, 0.0)
-    """Translation in picture sides."""
+    """Translation in board sides."""
     blink: float = 0.0
     """0 open … 1 shut."""
     gaze: tuple[float, float] = (0.0, 0.0)
     """[-1, 1], right and down."""
     brow: float = 0.0
-    """Lift of the brows in picture sides."""
+    """Lift of the brows in board sides."""
     breath: float = 0.0
     """[-1, 1]."""
 
@@ -66,7 +70,7 @@ class HeadRenderer:
         self.person, self.size = person, size
         rng = np.random.default_rng([person.seed, clip_seed, 11])
         light = Light.random(rng)
-        scale = max(192, round(1.5 * size)) if size < 512 else size
+        scale = round((1.25 if size < 512 else 1.0) * ZOOM * size)
         self.scale = scale
         back, face, front = head_layers(person, light)
         body = body_layer(person, light, rng)
@@ -94,7 +98,7 @@ class HeadRenderer:
         return cv2.cvtColor(over(image, head), cv2.COLOR_RGBA2RGB)
 
     def locate(self, points: np.ndarray, state: FrameState) -> np.ndarray:
-        """Where points [N, 2] of the upright head (picture sides) appear in the frame, in pixels [N, 2]."""
+        """Where points [N, 2] of the upright head (board sides) appear in the frame, in pixels [N, 2]."""
         yaw, pitch, roll = state.pose
         q = points.copy()
         for _ in range(12):  # fixed point of q = p + depth(q) * turn: a contraction, the relief's slope times the angle is < 0.5
@@ -102,7 +106,7 @@ class HeadRenderer:
         c, s = np.cos(roll), np.sin(roll)
         d = q - _PIVOT
         turned = np.stack([c * d[:, 0] - s * d[:, 1], s * d[:, 0] + c * d[:, 1]], 1)
-        return (turned + _PIVOT + np.array(state.shift)) * self.size
+        return (turned + _PIVOT + np.array(state.shift) - _WINDOW) * (ZOOM * self.size)
 
     def mouth_truth(self, state: FrameState) -> tuple[np.ndarray, float]:
         """The mouth's centre in pixels [2] and the gap between the lips at its centre in pixels."""
@@ -137,13 +141,12 @@ class HeadRenderer:
         yaw, pitch, roll = (a * follow for a in state.pose)
         c, s = np.cos(roll), np.sin(roll)
         stretch = 1 + 0.006 * state.breath * (1 - follow)
-        k = self.scale / self.size
-        # picture pixel -> texture pixel: turn back about the pivot, undo the shift, add the parallax
-        shift = _PIVOT + np.array(state.shift) * follow
-        linear = np.array([[c, s], [-s, c * stretch]]) * k
-        centre = np.array([0.5, 0.5 + rows]) - shift * self.size
-        offset = linear @ centre + (_PIVOT + MARGIN - depth * np.array([yaw, pitch])) * self.scale - 0.5
-        matrix = np.hstack([linear, offset[:, None]])
+        pixels = ZOOM * self.size
+        # picture pixel -> board -> texture pixel: undo the shift, turn back about the pivot, add the parallax
+        turn = np.array([[c, s], [-s, c * stretch]])
+        first = _WINDOW + np.array([0.5, 0.5 + rows]) / pixels - _PIVOT - np.array(state.shift) * follow
+        offset = (turn @ first + _PIVOT + MARGIN - depth * np.array([yaw, pitch])) * self.scale - 0.5
+        matrix = np.hstack([turn * self.scale / pixels, offset[:, None]])
         return cv2.warpAffine(layer, matrix, (self.size, self.size - rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
     def _parallax(self, x: np.ndarray, y: np.ndarray, yaw: float, pitch: float, brow: float) -> np.ndarray:
@@ -169,9 +172,9 @@ class HeadRenderer:
 
     def _make_grid(self) -> tuple[np.ndarray, np.ndarray]:
         """Coarse points with one cell of border, so that interpolation is exact up to the picture's edge."""
-        axis = ((np.arange(-1, self.size // _GRID + 1) + 0.5) * _GRID / self.size).astype(np.float32)
-        x, y = np.meshgrid(axis, axis)
-        return x, y
+        axis = (np.arange(-1, self.size // _GRID + 1) + 0.5) * _GRID / (self.size * ZOOM)
+        x, y = np.meshgrid(axis + _WINDOW[0], axis + _WINDOW[1])
+        return x.astype(np.float32), y.astype(np.float32)
 
     def _make_jaw_box(self) -> tuple[slice, slice]:
         """The lower face, stretched down when the jaw drops."""
