@@ -1,0 +1,81 @@
+"""Serves talking portraits on this machine, or on the Ray cluster that `RAY_ADDRESS` names, until Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.command_line import run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeJob:
+    """Serves talking portraits: a page in the browser, HTTP, and a WebSocket, until Ctrl-C.
+
+    The first run needs nothing but `--preset tiny`: starter weights ship with it.
+    """
+
+    preset: str = "tiny"
+    """`tiny`, `small` or `paper`."""
+    vae: Path | None = None
+    """The VAE's .safetensors; by default the preset's starter weights."""
+    generator: Path | None = None
+    """The generator's .safetensors; by default the preset's starter weights."""
+    output: Path | None = None
+    """Folder whose vae.safetensors and generator.safetensors to serve, and where the portraits are kept; by default
+    runs/PRESET for the portraits only."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
+    port: int = 8000
+    """Port to listen on."""
+    max_sessions: int = 4
+    """Streams at a time."""
+    threads: int = 1
+    """CPU threads of each model."""
+    gpus: float = 0.0
+    """GPUs for the generator and as many for the decoder; 0 serves from the CPU."""
+
+
+def serve_arguments(job: ServeJob) -> dict:
+    """The application's arguments (`serve_apps.arguments.StreamArgs`) that the flags describe."""
+    model = {"threads": job.threads, "num_gpus": job.gpus}
+    folder = job.output
+    return {
+        "preset": job.preset,
+        "vae": _path(job.vae or (folder and folder / "vae.safetensors")),
+        "generator": _path(job.generator or (folder and folder / "generator.safetensors")),
+        "portraits": str((folder or Path("runs") / job.preset) / "portraits.lance"),
+        "limits": {"max_sessions": job.max_sessions},
+        "encoder": {"threads": job.threads},
+        "generation": model,
+        "decoder": model,
+    }
+
+
+def main(job: ServeJob) -> None:
+    """Starts the application, prints its address, waits."""
+    from ray import serve
+
+    from portrait.cluster import connect
+    from serve_apps.arguments import StreamArgs
+    from serve_apps.portrait_stream import start
+
+    args = StreamArgs.model_validate(serve_arguments(job)).resolved()
+    connect()
+    print(f"starting preset {job.preset} …", flush=True)
+    url = start(args, host=job.host, port=job.port)
+    print(f"serving on {url} — open it in a browser; Ctrl-C ends", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    finally:
+        serve.shutdown()
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+if __name__ == "__main__":
+    run(main, ServeJob)

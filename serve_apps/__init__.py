@@ -1,0 +1,3 @@
+"""The streaming application on Ray Serve (design §6): ingress, deployments, sessions, and the browser's and
+Python's client.
+"""

@@ -1,0 +1,34 @@
+"""Deployment `Ingress`: holds the sockets, muxes, and serves the browser client (design §6). Light: it imports no
+torch.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+from serve_apps.arguments import StreamArgs
+from serve_apps.http_api import create_api
+from serve_apps.service import PortraitService
+from serve_apps.stages import ServeStages
+
+
+class IngressReplica:
+    """A `PortraitService` over the handles of the other deployments."""
+
+    def __init__(
+        self,
+        args: StreamArgs,
+        encoder: DeploymentHandle,
+        generator: DeploymentHandle,
+        decoder: DeploymentHandle,
+    ) -> None:
+        self.service = PortraitService(
+            ServeStages(encoder, generator, decoder, timeout_s=args.limits.stage_timeout_s),
+            args.limits,
+            api_keys=args.all_api_keys(),
+            slack_s=args.slack_s,
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's own hook: called once, in the replica
+        return create_api(self.service)

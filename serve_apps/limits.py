@@ -1,0 +1,36 @@
+"""How much one client may ask for. Each bound has a reason: memory of a replica, or work that nobody waits for."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+
+class Limits(BaseModel):
+    """Bounds on what clients may ask of the application."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_sessions: PositiveInt = 4
+    """Streams that one ingress replica serves at a time; the next one is told so and closed with code 1013."""
+    max_buffered_audio_s: PositiveFloat = 60.0
+    """Audio of a live stream that may wait to be spoken. Clients send at the pace of speech."""
+    max_audio_s: PositiveFloat = 600.0
+    """Longest audio file of one `POST /v1/videos`."""
+    max_audio_bytes: PositiveInt = 64 * 2**20
+    """Largest audio file of one `POST /v1/videos`."""
+    max_image_bytes: PositiveInt = 16 * 2**20
+    """Largest picture file of a portrait."""
+    max_images: PositiveInt = 6
+    """Pictures of one portrait."""
+    max_message_bytes: PositiveInt = 2**20
+    """Largest WebSocket message from a client: 32 s of audio."""
+    max_ahead_s: PositiveFloat = 30.0
+    """How far a stream may run ahead of the playhead that its client reports."""
+    max_blocks_in_flight: PositiveInt = 2
+    """Generated blocks of a session that may wait for the decoder."""
+    start_timeout_s: PositiveFloat = 10.0
+    """How long an opened WebSocket may take to send `start`."""
+    stage_timeout_s: PositiveFloat = 60.0
+    """How long one call to a stage may take before the session is given up."""
+    abandoned_after_s: PositiveFloat = 120.0
+    """After so long without a call a stage forgets a session: its ingress is gone."""
