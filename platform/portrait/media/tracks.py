@@ -34,7 +34,7 @@ class Tracks:
     """Frames over seconds of the video track."""
 
     def mismatches(self, seconds: float, fps: float = 25.0) -> list[str]:
-        """What differs from a portrait of so many seconds of speech: codecs, rate, lengths within a frame, start within 40 ms."""
+        """What differs from so many seconds of speech: codecs, rate, lengths to within a frame, starts within 40 ms."""
         found = []
         if (self.video.codec, self.audio.codec) != ("h264", "aac"):
             found.append(f"codecs are {self.video.codec} and {self.audio.codec}, not h264 and aac")
