@@ -29,6 +29,7 @@ from portrait.faces import (
 )
 from portrait.media.audio import SAMPLE_RATE, encode_flac
 from portrait.media.video import encode_video, iter_frames, probe, read_soundtrack
+from portrait.storage.clips import GROUP_OF_PICTURES
 
 FPS = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -48,8 +49,6 @@ class CutSettings:
     """Shorter rests are left out."""
     crf: int = 18
     """H.264 constant rate factor: 18 is visually lossless, larger is smaller."""
-    gop: int = 16
-    """Frames from one key frame to the next: short groups make random windows cheap to read."""
     detect_every: int = 5
     """The face is looked for in every n-th frame."""
     min_face_found: float = 0.5
@@ -65,7 +64,7 @@ class CutSettings:
                 f"min_clip_seconds must be above 0 and at most max_clip_seconds ({self.max_clip_seconds}), "
                 f"got {self.min_clip_seconds}"
             )
-        for name, least in (("gop", 1), ("detect_every", 1), ("crf", 0)):
+        for name, least in (("detect_every", 1), ("crf", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 <= self.min_face_found <= 1:
@@ -90,9 +89,8 @@ class Reject:
     """Its end."""
 
     def __str__(self) -> str:
-        reason = self.reason.removeprefix(f"{self.path}: ")
         part = "" if self.start_s is None else f" [{self.start_s:.1f}–{self.end_s:.1f} s]"
-        return f"{self.path}{part}: {reason}"
+        return f"{self.path}{part}: {self.reason}"
 
 
 def content_hash(path: str) -> str:
@@ -120,34 +118,37 @@ def cut_file(
         audio = _soundtrack(footage.path)
         for first_frame, frames in _stretches(footage.path, settings):
             try:
-                row = _portrait_row(frames, audio, first_frame, settings)
+                row = _portrait_row(frames, audio, first_frame, settings, footage.path)
             except NoFaceError as error:
                 start, end = first_frame / FPS, (first_frame + len(frames)) / FPS
-                rejects.append(Reject(path=footage.path, reason=str(error), start_s=start, end_s=end))
+                rejects.append(
+                    Reject(path=footage.path, reason=_reason(error, footage.path), start_s=start, end_s=end)
+                )
                 continue
             rows.append(
                 {**row, **_origin(footage, content, settings, first_frame, len(frames)), "split": split}
             )
     except (ValueError, FileNotFoundError, PermissionError, cv2.error) as error:
-        return [], [Reject(path=footage.path, reason=_one_line(error))]
+        return [], [Reject(path=footage.path, reason=_reason(error, footage.path))]
     if not rows:
         reason = rejects[0].reason if rejects else f"shorter than {settings.min_clip_seconds:g} s"
         return [], [Reject(path=footage.path, reason=reason)]
     return rows, rejects
 
 
-def _stretches(path: str, settings: CutSettings) -> Iterator[tuple[int, np.ndarray]]:
-    """(first frame, frames uint8 [T, H, W, 3]) of the clips-to-be, T = 1 + a multiple of 4."""
+def _stretches(path: str, settings: CutSettings) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """(first frame, T frames uint8 [H, W, 3]) of the clips-to-be, T = 1 + a multiple of 4."""
     longest = round(settings.max_clip_seconds * FPS)
     shortest = max(1, round(settings.min_clip_seconds * FPS))
-    first, held = 0, []
+    first: int = 0
+    held: list[np.ndarray] = []
     for frame in iter_frames(path, FPS):
         held.append(_bounded(frame))
         if len(held) == longest:
-            yield first, np.stack(held[: _trimmed(longest)])
+            yield first, held[: _trimmed(longest)]
             first, held = first + longest, []
     if len(held) >= shortest:
-        yield first, np.stack(held[: _trimmed(len(held))])
+        yield first, held[: _trimmed(len(held))]
 
 
 def _trimmed(num_frames: int) -> int:
@@ -162,23 +163,23 @@ def _bounded(frame: np.ndarray) -> np.ndarray:
 
 
 def _portrait_row(
-    frames: np.ndarray, audio: np.ndarray, first_frame: int, settings: CutSettings
+    frames: list[np.ndarray], audio: np.ndarray, first_frame: int, settings: CutSettings, name: str
 ) -> dict[str, Any]:
     """The columns that are made of pictures and sound."""
     num_frames = len(frames)
-    track = track_faces(frames, _detector(settings.detector), every=settings.detect_every)
+    track = track_faces(frames, _detector(settings.detector), every=settings.detect_every, name=name)
     if track.found < settings.min_face_found:
         raise NoFaceError(
-            f"a face in only {track.found:.0%} of the frames looked at, at least {settings.min_face_found:.0%} wanted"
+            f"{name}: a face in only {track.found:.0%} of the frames looked at, expected {settings.min_face_found:.0%}"
         )
-    crop = portrait_crop(track, frames.shape[1:3])
+    crop = portrait_crop(track, frames[0].shape[:2])
     portrait = apply_crop(frames, crop, settings.size)
     scale = settings.size / crop.size
-    boxes = (np.asarray(track.boxes, np.float32) - np.float32([crop.x0, crop.y0, 0, 0])) * np.float32(scale)
+    boxes = (track.boxes - np.array([crop.x0, crop.y0, 0, 0], np.float32)) * np.float32(scale)
     sound = audio[first_frame * SAMPLES_PER_FRAME : (first_frame + num_frames) * SAMPLES_PER_FRAME]
     sound = np.pad(sound, (0, num_frames * SAMPLES_PER_FRAME - len(sound)))
     return {
-        "video": encode_video(portrait, FPS, gop=settings.gop, crf=settings.crf),
+        "video": encode_video(portrait, FPS, gop=GROUP_OF_PICTURES, crf=settings.crf),
         "audio": encode_flac(sound),
         "num_frames": num_frames,
         "fps": float(FPS),
@@ -188,8 +189,8 @@ def _portrait_row(
         "face_boxes": boxes.tolist(),
         "sharpness": quality.sharpness(portrait, boxes),
         "motion": quality.motion(portrait),
-        "face_size": float(np.median(np.asarray(track.boxes)[:, 2])),
-        "face_found": float(track.found),
+        "face_size": float(np.median(track.boxes[:, 2])),
+        "face_found": track.found,
         "speech_ratio": quality.speech_ratio(sound),
         "sync_confidence": None,
         "sync_offset": None,
@@ -228,5 +229,6 @@ def _soundtrack(path: str) -> np.ndarray:
     return audio
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _reason(error: Exception, path: str) -> str:
+    """An error's words in one line, without the file's name, which a reject has beside."""
+    return " ".join(str(error).split()).removeprefix(f"{path}: ") or type(error).__name__

@@ -9,8 +9,10 @@ there twice.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import lance
@@ -53,6 +55,7 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
             be ingested and nothing was there before.
         OSError: the table cannot be written; it is as it was before, and another run goes on from what was done.
     """
+    _quieten_ray_data()
     known = _read_table(uri, settings)
     ledger = Ledger(uri, settings.digest())
     # A record whose clips are in the table is left from a run that was killed between its commit and its end.
@@ -83,6 +86,12 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     _write_rejects(report)
     ledger.clear()
     return report.with_table(ClipTable.open(uri))
+
+
+def _quieten_ray_data() -> None:
+    """Leaves the line of progress to `Progress`: Ray Data's own counts blocks, and fills a log with a page every 10 s."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
 
 
 def _ingested(record: Record) -> set[str]:
@@ -157,13 +166,8 @@ def _cut(
     shards = max(min(len(todo), 4 * cores), -(-len(todo) // FILES_PER_SHARD))
     items = [{**asdict(file), "content": content, "split": assigned[file.identity]} for file, content in todo]
     dataset = ray.data.from_items(items, override_num_blocks=shards)
-    shard = dataset.map_batches(
-        _cut_shard,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_args=(uri, settings, ledger),
-        zero_copy_batch=True,
-    )
+    cut_shard = partial(_cut_shard, uri=uri, settings=settings, ledger=ledger)
+    shard = dataset.map_batches(cut_shard, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     clips = rejects = 0
     with Progress("cutting clips", total=len(todo), unit="file") as progress:
         try:

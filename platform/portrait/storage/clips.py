@@ -57,6 +57,8 @@ CLIPS_SCHEMA = pa.schema(
         ),
     ]
 )
+GROUP_OF_PICTURES = 16
+"""Frames from one key frame to the next in the stored videos: short groups make random windows cheap to decode."""
 _BLOBS = ("video", "audio")
 _COLUMNS = tuple(name for name in CLIPS_SCHEMA.names if name not in _BLOBS)
 

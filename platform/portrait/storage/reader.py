@@ -15,11 +15,14 @@ import numpy as np
 import torch
 
 from portrait.media.video import decode_window
-from portrait.storage.clips import SPLITS, ClipTable
+from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS, ClipTable
 from portrait.storage.latent_windows import LatentWindows
 from portrait.storage.sampler import Draw, EpochSampler, batches, collate
 
 __all__ = ["ClipWindows", "Draw", "EpochSampler", "LatentWindows", "batches", "collate"]
+
+REFERENCE_REACH = 4
+"""References are drawn from the first frames of a group of pictures, this many, where the clip has enough of them."""
 
 
 class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
@@ -101,8 +104,12 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
         length = self._lengths[draw.row]
         start = int(rng.integers(0, length - self.num_frames + 1))
         outside = np.concatenate([np.arange(start), np.arange(start + self.num_frames, length)])
-        if len(outside) >= self.max_references:
-            return start, [int(i) for i in rng.choice(outside, self.max_references, replace=False)]
+        # Decoding begins at a key frame: references that lie shortly after one save most of an item's time, and where
+        # the key frames fall has nothing to do with what the clip shows.
+        cheap = outside[outside % GROUP_OF_PICTURES < REFERENCE_REACH]
+        for candidates in (cheap, outside):
+            if len(candidates) >= self.max_references:
+                return start, [int(i) for i in rng.choice(candidates, self.max_references, replace=False)]
         # Too short a clip: one frame from each of K equal stretches of it, so that they differ as much as they can.
         edges = np.linspace(0, length, self.max_references + 1)
         return start, [min(length - 1, int(rng.uniform(a, b))) for a, b in pairwise(edges)]
@@ -110,11 +117,7 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
     def _item(self, draw: Draw, video: bytes) -> dict[str, Any]:
         start, references = self.choose(draw)
         wanted = [*range(start, start + self.num_frames), *references]
-        # Decoding goes forward through the file, so each frame is asked for once and in order.
-        unique = sorted(set(wanted))
-        decoded = _resize(decode_window(video, unique), self.size)
-        place = {frame: position for position, frame in enumerate(unique)}
-        frames_NHWC = torch.from_numpy(decoded[[place[frame] for frame in wanted]])
+        frames_NHWC = torch.from_numpy(_resize(decode_window(video, wanted), self.size))
         return {
             "video": frames_NHWC[: self.num_frames].permute(3, 0, 1, 2).contiguous(),
             "references": frames_NHWC[self.num_frames :].permute(0, 3, 1, 2).contiguous(),
