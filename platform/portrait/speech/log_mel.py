@@ -1,9 +1,10 @@
 """Log-mel features: the embedded speech encoder, which needs no weights.
 
 A frame has `subframes` spectra of 25 ms (Hann, 512-point, power, Slaney's mel scale and normalisation up to 8 kHz).
-They are spread evenly over the frame's own 40 ms and its look-ahead and end where the look-ahead ends, so that every
-moment of the audio is heard by its own frame: without look-ahead one every 10 ms, with 80 ms one every 30 ms, which
-neighbouring frames interleave to a grid of 10 ms.
+They are spread evenly over the frame's own 40 ms and its look-ahead and end where the look-ahead ends, so that a frame
+hears its own time as well as what comes: without look-ahead one every 10 ms, with 80 ms one every 30 ms, which
+neighbouring frames interleave to a grid of 10 ms. (Spectra 10 ms apart, moved by the whole look-ahead, would hear
+nothing of a group's first 65 ms.)
 """
 
 from __future__ import annotations

@@ -1,0 +1,170 @@
+"""Portrait pictures and a recording of speech to a video: the three streaming stages in one process.
+
+python -m jobs.generate --portrait face.png --audio speech.wav --out portrait.mp4
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from jobs.command_line import run
+from portrait import presets
+from portrait.faces import crop_portrait_image
+from portrait.generator.config import SamplingConfig
+from portrait.media.audio import read_audio
+from portrait.media.image import read_image
+from portrait.media.mp4 import write_mp4
+from portrait.speech import build_speech_encoder
+from portrait.speech.grid import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_of_samples
+from portrait.storage.checkpoints import ModelHeader, load_generator, load_vae, read_header
+from portrait.storage.registry import starter_weights
+from portrait.streaming import PortraitPipeline, StreamedBlock, prepare_portrait
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Makes a talking portrait: one to three pictures and speech in, an MP4 (H.264 + AAC, 25 frames/s) out."""
+
+    portrait: tuple[Path, ...]
+    """Pictures of the person, one to three; cropped to head and shoulders by themselves."""
+    audio: Path
+    """Any file with sound; converted to 16 kHz mono."""
+    out: Path = Path("portrait.mp4")
+    """The video to write; one that is there is replaced."""
+    vae: Path | None = None
+    """VAE weights (.safetensors); the starter weights by default."""
+    generator: Path | None = None
+    """Generator weights (.safetensors); the starter weights by default."""
+    preset: str = "tiny"
+    """Whose starter weights to take; unused where both files are given."""
+    seed: int = 0
+    """Seed of the noise: the same seed gives the same video."""
+    steps: int | None = None
+    """Euler steps; the preset's number by default."""
+    audio_guidance: float | None = None
+    """λ_a, guidance by the speech; the preset's by default."""
+    reference_guidance: float | None = None
+    """λ_r, guidance by the pictures; the preset's by default."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+    max_minutes: float = 60.0
+    """Refuses longer recordings."""
+
+
+def main(config: GenerateConfig) -> None:
+    """Generates the video and says how fast.
+
+    Raises:
+        FileNotFoundError: a picture, the recording or a model is not there.
+        ValueError: one of them is not what it should be, or the models don't belong together.
+    """
+    audio = _read_speech(config)
+    pipeline, vae_header = _load_pipeline(config)
+    size = vae_header.preset.video.size
+    pictures = [_read_portrait(path, size) for path in config.portrait]
+    vae = pipeline.decoder.vae
+    portrait = prepare_portrait(vae, pictures, vae_version=vae_header.version, size=size)
+
+    frames = frames_of_samples(len(audio))
+    padded = np.zeros(frames * SAMPLES_PER_FRAME, np.float32)
+    padded[: len(audio)] = audio
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    blocks = pipeline.stream(portrait, audio, seed=config.seed)
+    write_mp4(config.out, _frames(blocks, frames), padded, SAMPLE_RATE)
+    elapsed = time.perf_counter() - began
+    seconds = frames / FRAME_RATE
+    print(
+        f"{config.out}: {frames} frames, {seconds:.2f} s of video in {elapsed:.1f} s, "
+        f"real-time factor {elapsed / seconds:.2f} ({frames / elapsed:.1f} frames/s)"
+    )
+
+
+def _read_speech(config: GenerateConfig) -> NDArray[np.float32]:
+    if not config.portrait:
+        raise ValueError("--portrait needs at least one picture, got none")
+    audio = read_audio(config.audio)
+    minutes = len(audio) / SAMPLE_RATE / 60
+    if minutes > config.max_minutes:
+        raise ValueError(
+            f"{config.audio}: {minutes:.0f} minutes of audio, expected at most {config.max_minutes:g} (--max-minutes)"
+        )
+    return audio
+
+
+def _read_portrait(path: Path, size: int) -> NDArray[np.uint8]:
+    image = read_image(path)
+    try:
+        return crop_portrait_image(image, size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _frames(blocks: Iterable[StreamedBlock], total: int) -> Iterator[NDArray[np.uint8]]:
+    """The pictures one by one, with a progress line, so that a long video never stands in memory."""
+    with tqdm(total=total, unit="frame", desc="generating", file=sys.stderr) as progress:
+        for block in blocks:
+            yield from block.frames
+            progress.update(len(block.frames))
+
+
+def _load_pipeline(config: GenerateConfig) -> tuple[PortraitPipeline, ModelHeader]:
+    vae_path, generator_path = _weights(config)
+    vae_header, header = read_header(vae_path), read_header(generator_path)
+    vae, generator = load_vae(vae_path), load_generator(generator_path)
+    if header.preset.vae != vae_header.preset.vae or header.preset.video != vae_header.preset.video:
+        raise ValueError(
+            f"{generator_path} (preset {header.preset.name!r}) was made for another VAE than {vae_path} "
+            f"(preset {vae_header.preset.name!r})"
+        )
+    trained_on = header.extra.get("vae_version")
+    if trained_on != vae_header.version:
+        print(
+            f"warning: the generator was trained on latents of VAE {trained_on or '(not recorded)'}, "
+            f"{vae_path} is {vae_header.version}: pictures may look wrong",
+            file=sys.stderr,
+        )
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    pipeline = PortraitPipeline(
+        build_speech_encoder(header.preset.speech, device=device),
+        generator.to(device),
+        vae.to(device),
+        _sampling(config, header.preset.sampling),
+        max_references=max(len(config.portrait), header.preset.generator.max_references),
+    )
+    return pipeline, vae_header
+
+
+def _weights(config: GenerateConfig) -> tuple[Path, Path]:
+    """The two model files, of the starter weights where none is named."""
+    if config.vae is not None and config.generator is not None:
+        return config.vae, config.generator
+    presets.load(config.preset)  # an unknown preset is told apart from one without starter weights
+    starter = starter_weights(config.preset)
+    if starter is None:
+        raise ValueError(f"no starter weights ship for preset {config.preset!r}: give --vae and --generator")
+    return config.vae or starter.vae, config.generator or starter.generator
+
+
+def _sampling(config: GenerateConfig, default: SamplingConfig) -> SamplingConfig:
+    overrides = {
+        name: value
+        for name in ("steps", "audio_guidance", "reference_guidance")
+        if (value := getattr(config, name)) is not None
+    }
+    return replace(default, **overrides)
+
+
+if __name__ == "__main__":
+    run(main, GenerateConfig)

@@ -1,0 +1,45 @@
+"""A generator at the tiny preset's sizes with random weights everywhere, also where training starts from zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from portrait import presets
+from portrait.generator import Generator, GeneratorConfig
+
+
+@pytest.fixture(scope="session")
+def generator_config() -> GeneratorConfig:
+    return replace(presets.load("tiny").generator, blocks=2)
+
+
+@pytest.fixture(scope="session")
+def generator(generator_config) -> Generator:
+    model = Generator(generator_config)
+    rng = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            spread = 0.6 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.1
+            parameter.add_(spread * torch.randn(parameter.shape, generator=rng))
+        model.latent_mean.normal_(generator=rng)
+        model.latent_std.uniform_(0.5, 2.0, generator=rng)
+    return model.eval()
+
+
+@pytest.fixture
+def window(generator_config):
+    """A full window of two rows, one that begins a clip and one in mid-clip, as `Generator.forward` takes it."""
+    config = generator_config
+    shape = (2, config.latent_channels, config.window_latents, config.latent_size, config.latent_size)
+    return {
+        "history": torch.randn(shape),
+        "noised": torch.randn(shape),
+        "history_level": torch.zeros(2, config.window_blocks),
+        "level": torch.rand(2, config.window_blocks),
+        "references": torch.randn(2, 3, config.latent_channels, config.latent_size, config.latent_size),
+        "speech": torch.randn(2, 4 * config.window_latents, config.speech_dim),
+        "is_first": torch.tensor([True, False]),
+    }
