@@ -1,8 +1,8 @@
 """The whole chain on one machine: `python -m jobs.demo`, which is what `make demo` runs.
 
-raw video → clips table → VAE → latents table → generator → evaluation → the streaming application → a client that speaks a
-WAV it has never sent before at the pace of real time. Each stage is the job of that name, called with the flags a user
-would give it.
+raw video → clips table → VAE → latents table → generator → evaluation → the streaming application → a client that
+speaks a WAV it has never sent before at the pace of real time. Each stage is the job of that name, called with the
+flags a user would give it.
 """
 
 from __future__ import annotations

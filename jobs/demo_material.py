@@ -1,8 +1,8 @@
 """What the demo shows its models at the end: a person and a piece of speech that no training has seen.
 
-On synthetic heads the speech is synthesised anew, so that the mouth's true opening is known. On footage the person and the
-speech are those of a clip whose identity was held out, and the opening measured in that clip stands in for the truth.
-Letters: T frames of 40 ms, S samples at 16 kHz.
+On synthetic heads the speech is synthesised anew, so that the mouth's true opening is known. On footage the person and
+the speech are those of a clip whose identity was held out, and the opening measured in that clip stands in for the
+truth. Letters: T frames of 40 ms, S samples at 16 kHz.
 """
 
 from __future__ import annotations
