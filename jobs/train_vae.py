@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from pipelines.vae_task import VAETask
 from portrait import presets
 from portrait.presets import VAETrainingConfig
 from portrait.storage.clips import ClipTable
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,8 @@ def main(config: TrainVAE) -> None:
         training=overridden(preset.vae_training, config),
         init=config.initial_weights("vae"),
     )
+    if not task.lpips_weight:
+        logger.warning("no LPIPS backbone weights (--lpips-weights): LPIPS has weight 0 in the loss")
     settings = config.connect()
     result = fit(task, settings, resume=config.resume)
     print(f"\nVAE after {result.steps} steps: {result.weights}")

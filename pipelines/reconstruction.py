@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from portrait.layers.causal_conv import History
 from portrait.media.mp4 import decode_window
-from portrait.media.tensors import frames_to_tensor, tensor_to_frames
+from portrait.media.tensors import frames_to_tensor
 from portrait.storage.clips import SPLITS, ClipTable
 from portrait.vae import VideoVAE
 
-MAX_REFERENCES = 3
 BLOCK_LATENTS = 4
 
 
@@ -101,7 +101,7 @@ def reconstruct(vae: VideoVAE, clip: HeldOutClip, references: Sequence[int] = (0
 @torch.no_grad()
 def encode_in_blocks(vae: VideoVAE, video: Tensor, block_frames: int = 16) -> Tensor:
     """Posterior means [B, C, L, h, w] of a clip [B, 3, 1+T, H, W], equal to encoding it whole."""
-    state = vae.encoder.initial_state()
+    state = History()
     means, start = [], 0
     while start < video.shape[2]:
         stop = min(video.shape[2], start + block_frames + (start == 0))
@@ -121,14 +121,3 @@ def decode_in_blocks(vae: VideoVAE, z: Tensor, features: Tensor | None) -> Tenso
         decoded, state = vae.decode_block(block, state, reference_features=features)
         frames.append(decoded)
     return torch.cat(frames, dim=2)
-
-
-def error_map(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean absolute error over the colours, eight times enlarged, as grey pictures uint8 [T, H, W, 3]."""
-    difference = np.abs(frames.astype(np.int16) - truth.astype(np.int16)).mean(axis=-1, keepdims=True)
-    return np.repeat(np.clip(8 * difference, 0, 255).astype(np.uint8), 3, axis=-1)
-
-
-def pictures_of(reconstructions: dict[int, Tensor]) -> dict[int, np.ndarray]:
-    """M → uint8 [T, H, W, 3]."""
-    return {count: tensor_to_frames(video) for count, video in reconstructions.items()}

@@ -19,6 +19,10 @@ from torch import nn
 
 from pipelines import reconstruction
 from pipelines.task import Batch, DataShard, Evaluation, Optimisation, Stage
+from portrait.media.contact_sheet import SheetRow, contact_sheet, error_map
+from portrait.media.tensors import frames_to_tensor, tensor_to_frames
+from portrait.metrics import LPIPS, l1, psnr
+from portrait.metrics.perceptual import find_backbone
 from portrait.presets import Preset, VAEStage, VAETrainingConfig
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
@@ -27,6 +31,8 @@ from portrait.storage.reader import ClipWindows, EpochSampler, batches
 from portrait.vae import VideoVAE
 
 logger = logging.getLogger(__name__)
+
+SHEET_COLUMNS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ class VAETask:
     @property
     def lpips_weight(self) -> float:
         """λ2 as it is used: 0 without backbone weights."""
-        return self.training.lpips_weight if self.training.lpips_weights else 0.0
+        return self.training.lpips_weight if find_backbone(self.training.lpips_weights) else 0.0
 
     def build(self) -> VideoVAE:
         if self.init is not None:
@@ -116,32 +122,25 @@ class VAETask:
         loss = training.l1_weight * l1 + training.kl_weight * kl
         metrics = {f"l1_m{count}": l1.detach(), "kl": kl.detach()}
         if self.lpips_weight:
-            lpips = self._lpips(decoded.float(), video.float()).mean()
+            lpips = self._lpips.to(video.device)(decoded, video).mean()
             loss = loss + self.lpips_weight * lpips
             metrics["lpips"] = lpips.detach()
         return loss, metrics
 
     @cached_property
-    def _lpips(self) -> Any:
+    def _lpips(self) -> LPIPS:
         """LPIPS, outside the engine: it is not trained."""
-        from portrait.metrics import LPIPS
-
-        lpips = LPIPS(self.training.lpips_weights)
-        if not lpips.available:
-            raise ValueError(f"vae_training.lpips_weights: LPIPS can't be used: {lpips.reason}")
-        return lpips
+        return LPIPS(self.training.lpips_weights)
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
         """PSNR and L1 for M = 0…3 on held-out clips, and a picture of one of them."""
-        from portrait.metrics import l1, psnr
-
         assert isinstance(model, VideoVAE)
         size = self.training.stages[stage_index].size
         clips = self._held_out(size)
         figures: dict[str, list[float]] = {}
         first: dict[int, torch.Tensor] = {}
         for clip in clips:
-            truth = reconstruction.frames_to_tensor(clip.frames)
+            truth = frames_to_tensor(clip.frames)
             made = reconstruction.reconstruct(model, clip)
             first = first or made
             for count, video in made.items():
@@ -176,12 +175,14 @@ def number_of_references(seed: int, step: int, most: int) -> int:
 
 def reconstruction_sheet(clip: reconstruction.HeldOutClip, made: Mapping[int, torch.Tensor]) -> np.ndarray:
     """Original, reconstructions for each M and their error maps, one row each: uint8 [H, W, 3]."""
-    from portrait.media.contact_sheet import SheetRow, contact_sheet
-
-    rows = [SheetRow(label="references", frames=clip.references), SheetRow(label="original", frames=clip.frames)]
-    for count, frames in reconstruction.pictures_of(dict(made)).items():
-        rows.append(SheetRow(label=f"M={count}", frames=frames))
-        rows.append(SheetRow(label=f"error ×8, M={count}", frames=reconstruction.error_map(frames, clip.frames)))
+    shown = np.linspace(0, len(clip.frames) - 1, min(SHEET_COLUMNS, len(clip.frames))).round().astype(int)
+    original = clip.frames[shown]
+    rows = [SheetRow(label="references", frames=clip.references), SheetRow(label="original", frames=original)]
+    for count, video in made.items():
+        frames = tensor_to_frames(video)[shown]
+        errors = [error_map(frame, truth) for frame, truth in zip(frames, original, strict=True)]
+        rows.append(SheetRow(label=f"M = {count}", frames=frames))
+        rows.append(SheetRow(label=f"error, M = {count}", frames=errors))
     return contact_sheet(rows)
 
 

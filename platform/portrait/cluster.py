@@ -62,9 +62,13 @@ def local_runtime_env() -> dict[str, Any]:
 
 
 def quiet_worker() -> None:
-    """Silences Ray Train's guard of placement groups: it asks the dashboard every second, and a local Ray has none."""
+    """Silences Ray Train's guard of placement groups: it asks the dashboard every second, and a local Ray has none.
+
+    It would also look for the dashboard of another Ray on this machine, were it not told which one it belongs to.
+    """
     guard = "ray.train.v2._internal.execution.controller.placement_group_cleaner"
     logging.getLogger(guard).setLevel(logging.ERROR)
+    os.environ.setdefault(_ADDRESS_VARIABLE, ray.get_runtime_context().gcs_address)
 
 
 def cluster_runtime_env() -> dict[str, Any]:
