@@ -89,7 +89,7 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
 
 
 def _quieten_ray_data() -> None:
-    """Leaves the line of progress to `Progress`: Ray Data's own counts blocks, and fills a log with a page every 10 s."""
+    """Leaves the line of progress to `Progress`: Ray Data's own counts blocks, and fills logs."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
 

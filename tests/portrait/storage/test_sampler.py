@@ -1,0 +1,91 @@
+import threading
+from itertools import chain, islice
+
+import pytest
+import torch
+
+from portrait.storage.sampler import Draw, EpochSampler, batches, collate
+
+
+def draws(steps, **options):
+    return list(islice(EpochSampler(**options), steps))
+
+
+def test_every_row_comes_once_an_epoch_and_the_order_changes():
+    epochs = draws(6, num_rows=12, seed=3, batch_size=4)
+    first, second = list(chain(*epochs[:3])), list(chain(*epochs[3:]))
+    assert sorted(first) == [Draw(0, row) for row in range(12)]
+    assert sorted(second) == [Draw(1, row) for row in range(12)]
+    assert [d.row for d in first] != [d.row for d in second]
+    assert draws(3, num_rows=12, seed=4, batch_size=4) != epochs[:3]
+
+
+@pytest.mark.parametrize("num_rows", [1, 5, 12, 100])
+def test_ranks_share_one_sequence_without_overlap_or_gap(num_rows):
+    alone = list(chain(*draws(10, num_rows=num_rows, seed=1, batch_size=6)))
+    ranks = [draws(10, num_rows=num_rows, seed=1, rank=r, world_size=3, batch_size=2) for r in range(3)]
+    together = list(chain(*(ranks[rank][step] for step in range(10) for rank in range(3))))
+    assert together == alone
+
+
+def test_resume_in_the_middle_of_an_epoch_goes_on_exactly():
+    options = {"num_rows": 7, "seed": 5, "rank": 1, "world_size": 2, "batch_size": 3}
+    assert draws(20, **options)[8:] == draws(12, start_step=8, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_rows": 0}, "num_rows must be at least 1, got 0"),
+        ({"num_rows": 4, "rank": 2, "world_size": 2}, "rank must be in 0 … 1, got 2"),
+        ({"num_rows": 4, "start_step": -1}, "start_step must be at least 0"),
+    ],
+)
+def test_numbers_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        EpochSampler(**options)
+
+
+class Squares:
+    def __init__(self, broken_row=None):
+        self.broken_row = broken_row
+
+    def __getitems__(self, wanted):
+        if any(d.row == self.broken_row for d in wanted):
+            raise OSError("disk gone")
+        return [{"x": torch.full((2,), d.row**2), "name": str(d.row), "even": d.row % 2 == 0} for d in wanted]
+
+
+def test_batches_are_what_the_sampler_orders():
+    sampler = EpochSampler(10, seed=2, batch_size=3)
+    stream = batches(Squares(), sampler, prefetch=2)
+    for wanted, batch in zip(islice(sampler, 8), stream, strict=False):
+        assert batch["name"] == [str(d.row) for d in wanted]
+        assert torch.equal(batch["x"][:, 0], torch.tensor([d.row**2 for d in wanted]))
+        assert batch["even"].dtype == torch.bool
+    stream.close()
+
+
+def test_an_error_while_reading_ahead_reaches_the_step_it_belongs_to():
+    sampler = EpochSampler(10, seed=2, batch_size=1)
+    rows = [d[0].row for d in islice(sampler, 5)]
+    stream = batches(Squares(broken_row=rows[3]), sampler, prefetch=4)
+    assert [next(stream)["name"] for _ in range(3)] == [[str(row)] for row in rows[:3]]
+    with pytest.raises(OSError, match="disk gone"):
+        next(stream)
+
+
+def test_closing_ends_the_thread():
+    before = threading.active_count()
+    stream = batches(Squares(), EpochSampler(10, batch_size=2), prefetch=1)
+    next(stream)
+    assert threading.active_count() == before + 1
+    stream.close()
+    assert threading.active_count() == before
+
+
+def test_collate_keeps_text_as_a_list():
+    batch = collate([{"t": torch.zeros(3), "s": "a", "n": 1}, {"t": torch.ones(3), "s": "b", "n": 2}])
+    assert batch["t"].shape == (2, 3)
+    assert batch["s"] == ["a", "b"]
+    assert batch["n"].tolist() == [1, 2]
