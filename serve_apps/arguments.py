@@ -134,8 +134,8 @@ class StreamArgs(BaseModel):
                 raise FileNotFoundError(
                     f"{kind}: preset {self.preset!r} ships no starter weights; name a file"
                 )
-            files[kind] = _absolute(given or str(getattr(starter, kind)))
-            header = read_header(files[kind])
+            file = files[kind] = _absolute(given or str(getattr(starter, kind)))
+            header = read_header(file)
             if header.kind != kind:
                 raise ValueError(f"{kind}: {files[kind]} holds a model of kind {header.kind!r}")
             if getattr(header.preset, kind) != getattr(preset, kind):

@@ -10,10 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
+Value = TypeVar("Value")
 
 
 class BatchingThread(Generic[Request, Reply]):
@@ -43,7 +44,7 @@ class BatchingThread(Generic[Request, Reply]):
             self._worker = asyncio.create_task(self._work())
         return await future
 
-    async def call(self, function: Callable[..., Reply], *args: object) -> Reply:
+    async def call(self, function: Callable[..., Value], *args: Any) -> Value:
         """Runs something else in the same thread, so that it never meets a batch in work."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from portrait.media.stream import H264BlockEncoder
 
+from portrait.media.stream import H264BlockEncoder
 from portrait.storage.checkpoints import load_vae, read_header
 from portrait.streaming.decoder_stage import DecoderRequest, DecoderStage
 from portrait.streaming.state import StageFullError
@@ -24,7 +24,7 @@ from serve_apps.batching import BatchingThread, LastUse
 from serve_apps.encoder import require_session
 from serve_apps.generator import portrait_of
 from serve_apps.protocol import ApiError
-from serve_apps.stages import Reply
+from serve_apps.stages import Reply, errors_as_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,7 @@ class Decoder:
         """Version of the weights."""
         return {"versions": {"vae": self._decoder.version}}
 
+    @errors_as_values
     async def open(self, session_id: str, state: bytes | None, reference_features: np.ndarray) -> None:
         """Begins a session, or goes on with an exported one; see `CompressedDecoder.open`."""
         for abandoned in [*self._used.abandoned(), session_id]:
@@ -101,6 +102,7 @@ class Decoder:
         await self._thread.call(self._decoder.open, session_id, state, reference_features)
         self._used.touch(session_id)
 
+    @errors_as_values
     async def decode(self, session_id: str, latents: np.ndarray, frames: int) -> Reply:
         """Takes the next block's latents; gives its first `frames` frames as an `EncodedBlock`."""
         require_session(self._used, "decoder", session_id)

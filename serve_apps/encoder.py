@@ -21,11 +21,12 @@ from portrait.speech import build_speech_encoder
 from portrait.storage.checkpoints import load_vae, read_header
 from portrait.streaming.portraits import Portrait, prepare_portrait
 from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
+from portrait.streaming.state import StageFullError
 from serve_apps.arguments import StreamArgs
 from serve_apps.batching import BatchingThread, LastUse
 from serve_apps.portrait_store import PortraitStore, StoredPortrait
 from serve_apps.protocol import ApiError, PortraitInfo
-from serve_apps.stages import ModelFacts, Reply, SpokenBlock, UploadedImage
+from serve_apps.stages import ModelFacts, Reply, SpokenBlock, UploadedImage, errors_as_values
 
 _CACHED_PORTRAITS = 16
 
@@ -159,13 +160,18 @@ class Encoder:
         """What the ingress must know of the models."""
         return asdict(self._facts)
 
+    @errors_as_values
     async def open(self, session_id: str, state: bytes | None) -> None:
         """Begins a session, or goes on with an exported one."""
         for abandoned in [*self._used.abandoned(), session_id]:
             await self.close(abandoned)
-        await self._speech.call(self._stage.open, session_id, state)
+        try:
+            await self._speech.call(self._stage.open, session_id, state)
+        except StageFullError as error:
+            raise ApiError("full", str(error), 503) from error
         self._used.touch(session_id)
 
+    @errors_as_values
     async def speech(self, session_id: str, samples: np.ndarray, end: bool) -> Reply:
         """Takes audio; gives the `SpokenBlock`s that are ready now."""
         require_session(self._used, "encoder", session_id)
@@ -176,6 +182,7 @@ class Encoder:
         self._used.forget(session_id)
         await self._speech.call(self._stage.close, session_id)
 
+    @errors_as_values
     async def portrait(
         self, portrait_id: str, owner: str, stage: Literal["generator", "decoder"]
     ) -> np.ndarray:
@@ -184,6 +191,7 @@ class Encoder:
         tensor = portrait.reference_latents if stage == "generator" else portrait.reference_features
         return tensor.float().cpu().numpy()
 
+    @errors_as_values
     async def register(
         self, images: list[UploadedImage], name: str, consent: str, owner: str
     ) -> PortraitInfo:

@@ -19,7 +19,7 @@ from serve_apps.arguments import StreamArgs
 from serve_apps.batching import BatchingThread, LastUse
 from serve_apps.encoder import require_session
 from serve_apps.protocol import ApiError
-from serve_apps.stages import Reply
+from serve_apps.stages import Reply, errors_as_values
 
 
 class GuidedStages:
@@ -106,6 +106,7 @@ class Generator:
         """Version of the weights."""
         return {"versions": {"generator": self._stages.version}}
 
+    @errors_as_values
     async def open(
         self,
         session_id: str,
@@ -120,10 +121,12 @@ class Generator:
         await self._thread.call(self._stages.open, session_id, state, reference_latents, seed, guidance)
         self._used.touch(session_id)
 
+    @errors_as_values
     async def generate(self, session_id: str, features: np.ndarray) -> Reply:
         """Takes the next block's features [13 or 16, F]; gives its latents [C_z, 4, h, w]."""
         require_session(self._used, "generator", session_id)
-        return await self._thread.submit(GeneratorRequest(session_id=session_id, features=features))
+        # A copy: what Ray hands over is read-only, which torch does not take.
+        return await self._thread.submit(GeneratorRequest(session_id=session_id, features=features.copy()))
 
     async def close(self, session_id: str) -> None:
         """Frees the session."""

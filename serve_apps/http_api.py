@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from portrait.media.audio import read_audio
@@ -44,6 +45,7 @@ def create_api(service: PortraitService) -> FastAPI:
     api = FastAPI(title="Talking portraits", version="1", docs_url="/docs", redoc_url=None)
     api.add_exception_handler(ApiError, _api_error)
     api.add_exception_handler(RequestValidationError, _validation_error)
+    api.add_exception_handler(HTTPException, _http_error)
     api.add_middleware(_SizeLimit, limits=service.limits)
     api.include_router(_routes(service))
     api.mount("/", StaticFiles(directory=WEB_FOLDER, html=True), name="web")
@@ -53,10 +55,8 @@ def create_api(service: PortraitService) -> FastAPI:
 def _routes(service: PortraitService) -> APIRouter:
     routes = APIRouter(prefix="/v1")
 
-    def owner(request: Request) -> str:
+    def caller(request: Request) -> str:
         return service.authorise(api_key_of(request.headers.get("authorization")))
-
-    Owner = Annotated[str, Depends(owner)]
 
     @routes.get("/health")
     async def health() -> dict[str, str]:
@@ -68,7 +68,7 @@ def _routes(service: PortraitService) -> APIRouter:
 
     @routes.post("/portraits", status_code=201)
     async def register(
-        owner: Owner,
+        owner: Annotated[str, Depends(caller)],
         images: Annotated[list[UploadFile], File()],
         consent: Annotated[str, Form()] = "",
         consent_statement: Annotated[str, Form(max_length=2000)] = CONSENT,
@@ -86,11 +86,11 @@ def _routes(service: PortraitService) -> APIRouter:
         return await service.stages.register(uploads, name, consent_statement, owner)
 
     @routes.get("/portraits")
-    async def portraits(owner: Owner) -> PortraitList:
+    async def portraits(owner: Annotated[str, Depends(caller)]) -> PortraitList:
         return PortraitList(portraits=await service.stages.portraits(owner))
 
     @routes.delete("/portraits/{portrait_id}", status_code=204)
-    async def delete(owner: Owner, portrait_id: str) -> Response:
+    async def delete(owner: Annotated[str, Depends(caller)], portrait_id: str) -> Response:
         if not await service.stages.delete_portrait(portrait_id, owner):
             raise ApiError("unknown_portrait", f"portrait_id: there is no portrait {portrait_id!r}", 404)
         return Response(status_code=204)
@@ -99,7 +99,7 @@ def _routes(service: PortraitService) -> APIRouter:
     async def videos(
         *,
         request: Request,
-        owner: Owner,
+        owner: Annotated[str, Depends(caller)],
         portrait_id: Annotated[str, Form()],
         audio: UploadFile,
         seed: Annotated[int | None, Form(ge=0, lt=2**63)] = None,
@@ -212,6 +212,12 @@ async def _api_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     headers = {"Retry-After": "5"} if error.status == 503 else None
     return JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return await _api_error(request, ApiError("http", message, error.status_code))
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

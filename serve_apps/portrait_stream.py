@@ -8,7 +8,7 @@ decorator.
 # No `from __future__ import annotations` here: Serve reads the builder's annotation to validate the arguments.
 
 from ray import serve
-from ray.serve.config import HTTPOptions, RequestRouterConfig
+from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from serve_apps.arguments import StreamArgs
@@ -17,7 +17,7 @@ from serve_apps.encoder import Encoder
 from serve_apps.generator import Generator
 from serve_apps.ingress import IngressReplica
 
-STICKY = RequestRouterConfig(request_router_class="serve_apps.router.StickySessionRouter")
+STICKY = {"request_router_class": "serve_apps.router.StickySessionRouter"}
 """A session's calls go to the replica that holds its caches."""
 QUIET = LoggingConfig(enable_access_log=False)
 """Three calls a block and session would fill the log."""
@@ -31,19 +31,24 @@ def build_app(args: StreamArgs) -> serve.Application:
         ValueError: a file holds another kind of model, or one of another preset.
     """
     args = args.resolved()
+    ingress = serve.deployment(serve.ingress()(IngressReplica))
+    options = {"name": "Ingress", "logging_config": QUIET, **args.ingress.options()}
+    return ingress.options(**options).bind(args, *stage_applications(args))
+
+
+def stage_applications(args: StreamArgs) -> list[serve.Application]:
+    """Encoder, generator and decoder, each bound to arguments that are `resolved`."""
     stages = {
         "Encoder": (Encoder, args.encoder),
         "Generator": (Generator, args.generation),
         "Decoder": (Decoder, args.decoder),
     }
-    bound = [
+    return [
         serve.deployment(replica)
         .options(name=name, request_router_config=STICKY, logging_config=QUIET, **size.options())
         .bind(args)
         for name, (replica, size) in stages.items()
     ]
-    ingress = serve.deployment(serve.ingress()(IngressReplica))
-    return ingress.options(name="Ingress", logging_config=QUIET, **args.ingress.options()).bind(args, *bound)
 
 
 def start(args: StreamArgs, *, host: str = "127.0.0.1", port: int = 8000, name: str = "portrait") -> str:

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, TypeAdapter
 
 SAMPLE_RATE = 16_000
 """Of the audio that clients send, in Hz."""
-MEDIA_TYPE = 'video/mp4; codecs="avc1.42E01E, mp4a.40.2"'
-"""What a browser's `MediaSource` is opened with."""
 
 CLOSE_NORMAL = 1000
 CLOSE_POLICY = 1008
@@ -118,7 +116,8 @@ class Started(_Message):
     width: int
     height: int
     fps: int
-    media_type: str = MEDIA_TYPE
+    media_type: str
+    """What a browser's `MediaSource` is opened with."""
     first_block_frames: int
     block_frames: int
     look_ahead_s: float

@@ -12,8 +12,9 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from portrait.media.stream import FragmentedMP4Muxer
 from serve_apps.limits import Limits
-from serve_apps.protocol import MEDIA_TYPE, SAMPLE_RATE, ApiError, ServiceInfo, Start, Started
+from serve_apps.protocol import SAMPLE_RATE, ApiError, ServiceInfo, Start, Started
 from serve_apps.sessions import Send, StreamSession
 from serve_apps.stages import Stages
 
@@ -100,6 +101,7 @@ class PortraitService:
                 width=facts.size,
                 height=facts.size,
                 fps=facts.fps,
+                media_type=session.media_type,
                 first_block_frames=facts.first_block_frames,
                 block_frames=facts.block_frames,
                 look_ahead_s=facts.look_ahead_samples / SAMPLE_RATE,
@@ -121,7 +123,7 @@ class PortraitService:
             height=facts.size,
             fps=facts.fps,
             sample_rate=SAMPLE_RATE,
-            media_type=MEDIA_TYPE,
+            media_type=FragmentedMP4Muxer(facts.size, facts.size, fps=facts.fps).mime_type,
             first_block_frames=facts.first_block_frames,
             block_frames=facts.block_frames,
             look_ahead_s=facts.look_ahead_samples / SAMPLE_RATE,

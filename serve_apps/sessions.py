@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from portrait.media.stream import FragmentedMP4Muxer
 
+from portrait.media.stream import FragmentedMP4Muxer
 from serve_apps.limits import Limits
 from serve_apps.protocol import SAMPLE_RATE, ApiError, BlockEvent, Cleared, Ended
 from serve_apps.stages import ModelFacts, SpokenBlock, Stages
@@ -171,6 +171,11 @@ class StreamSession:
         self._cleared_to = 0  # position before which no sound may be heard any more
         self._playhead_s: float | None = None
         self._playhead_moved = asyncio.Event()
+
+    @property
+    def media_type(self) -> str:
+        """What a browser's `MediaSource` is opened with."""
+        return self._muxer.mime_type
 
     async def run(self) -> Ended:
         """Makes and sends blocks until the audio has ended and all of it is spoken.

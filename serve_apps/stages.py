@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from ray.exceptions import RayError, RayTaskError
@@ -22,6 +23,7 @@ from serve_apps.protocol import ApiError, PortraitInfo, Start
 
 logger = logging.getLogger("ray.serve")
 Value = TypeVar("Value")
+Parameters = ParamSpec("Parameters")
 
 _RETRY_AFTER_S = (0.0, 0.1, 0.5, 2.0)
 """Pauses before a lost session is opened on another replica: the routers learn of a death within a second or two."""
@@ -111,6 +113,14 @@ class Stages(Protocol):
         ...
 
     async def close(self, session_id: str) -> None: ...
+
+    async def register(
+        self, images: list[UploadedImage], name: str, consent: str, owner: str
+    ) -> PortraitInfo: ...
+
+    async def portraits(self, owner: str) -> list[PortraitInfo]: ...
+
+    async def delete_portrait(self, portrait_id: str, owner: str) -> bool: ...
 
 
 @dataclass(kw_only=True)
@@ -243,24 +253,41 @@ class ServeStages:
     async def _guarded(self, handle: DeploymentHandle, label: str, method: str, args: tuple[Any, ...]) -> Any:
         response = getattr(handle, method).remote(*args)
         try:
-            return await asyncio.wait_for(_reply(response), self._timeout_s)
+            value = await asyncio.wait_for(_reply(response), self._timeout_s)
         except TimeoutError:
             response.cancel()
             raise ApiError("too_slow", f"{label} took longer than {self._timeout_s:g} s", 503) from None
         except asyncio.CancelledError:
             response.cancel()
             raise
-        except ApiError:
-            raise
         except RayTaskError as error:
-            if isinstance(error.cause, ApiError):
-                raise error.cause from None
             logger.exception("%s failed", label)
             raise ApiError("internal", f"{label} failed in its replica; its log says why", 500) from error
         except (RayError, RayServeException) as error:
             raise ApiError(
                 "session_lost", f"{label}: the replica that held the session is gone", 503
             ) from error
+        if isinstance(value, ApiError):
+            raise value
+        return value
+
+
+def errors_as_values(
+    method: Callable[Parameters, Coroutine[Any, Any, Value]],
+) -> Callable[Parameters, Coroutine[Any, Any, Value | ApiError]]:
+    """For a deployment's method: gives an `ApiError` as its value, which `ServeStages` raises again.
+
+    A client's mistake is no failure of the replica: raised, it would fill the log with tracebacks and count as one.
+    """
+
+    @functools.wraps(method)
+    async def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Value | ApiError:
+        try:
+            return await method(*args, **kwargs)
+        except ApiError as error:
+            return ApiError(error.code, error.message, error.status)
+
+    return wrapped
 
 
 async def in_own_context(work: Coroutine[Any, Any, Value]) -> Value:

@@ -1,0 +1,233 @@
+// Browser client: portraits over HTTP, speech up and video down over one WebSocket, played by Media Source Extensions.
+import { Player } from "./player.js";
+
+const RATE = 16000;
+const CHUNK = 320; // 20 ms
+const $ = (id) => document.getElementById(id);
+
+let chosen = null;
+let stream = null;
+let keyNeeded = false;
+
+// ---- HTTP ---------------------------------------------------------------------------------------------------------
+
+async function api(path, options = {}) {
+  const headers = $("key").value ? { Authorization: `Bearer ${$("key").value}` } : {};
+  const response = await fetch(`v1/${path}`, { ...options, headers });
+  if (response.status === 204) return null;
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(body.error?.message ?? `${response.status} ${response.statusText}`);
+  return body;
+}
+
+async function refresh() {
+  const { portraits } = await api("portraits");
+  if (!portraits.some((portrait) => portrait.portrait_id === chosen)) chosen = portraits.at(-1)?.portrait_id ?? null;
+  $("none").hidden = portraits.length > 0;
+  $("portraits").replaceChildren(...portraits.map(row));
+  update();
+}
+
+function row(portrait) {
+  const item = document.createElement("li");
+  const choose = document.createElement("button");
+  choose.type = "button";
+  choose.className = "choose";
+  choose.textContent = portrait.name || portrait.portrait_id;
+  const note = document.createElement("small");
+  note.textContent = ` ${portrait.images} ${portrait.images === 1 ? "picture" : "pictures"}`;
+  choose.append(note);
+  choose.setAttribute("aria-pressed", String(portrait.portrait_id === chosen));
+  choose.onclick = () => { chosen = portrait.portrait_id; refresh().catch(say); };
+  const remove = document.createElement("button");
+  remove.type = "button";
+  remove.textContent = "Delete";
+  remove.onclick = () => api(`portraits/${portrait.portrait_id}`, { method: "DELETE" }).then(refresh).catch(say);
+  item.append(choose, remove);
+  return item;
+}
+
+$("register").onsubmit = async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  const data = new FormData(form);
+  data.set("consent", form.consent.checked ? "true" : "false");
+  const status = $("register-status");
+  status.className = "status";
+  status.textContent = "looking for the face …";
+  try {
+    const portrait = await api("portraits", { method: "POST", body: data });
+    chosen = portrait.portrait_id;
+    form.reset();
+    status.textContent = "registered";
+    await refresh();
+  } catch (error) {
+    status.className = "status wrong";
+    status.textContent = error.message;
+  }
+};
+
+// ---- streaming ------------------------------------------------------------------------------------------------------
+
+class Stream {
+  // `speak(stream)` sends the audio and returns a function that stops doing so.
+  constructor(portraitId, idle, speak) {
+    this.begin = performance.now();
+    this.frames = 0;
+    this.stopSpeaking = () => {};
+    const address = new URL("v1/stream", location.href);
+    address.protocol = address.protocol.replace("http", "ws");
+    this.socket = new WebSocket(address);
+    this.socket.binaryType = "arraybuffer";
+    this.socket.onopen = () => this.send({ type: "start", portrait_id: portraitId, idle, api_key: $("key").value || null });
+    this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.event(JSON.parse(data), speak) : this.player?.append(data));
+    this.socket.onclose = () => this.close();
+  }
+
+  send(message) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  sound(buffer) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(buffer);
+  }
+
+  async event(event, speak) {
+    switch (event.type) {
+      case "started":
+        this.player = new Player($("video"), event.media_type);
+        this.player.onplayhead = (seconds) => {
+          this.send({ type: "playhead", seconds });
+          $("buffered").textContent = `${this.player.ahead().toFixed(1)} s`;
+        };
+        say("speaking …");
+        this.stopSpeaking = await speak(this);
+        break;
+      case "block":
+        if (this.frames === 0) $("first").textContent = `${Math.round(performance.now() - this.begin)} ms`;
+        this.frames += event.frames;
+        $("latency").textContent = `${Math.round(event.latency_ms)} ms`;
+        $("frames").textContent = String(this.frames);
+        break;
+      case "cleared":
+        this.player.skipTo(event.media_s);
+        say("interrupted");
+        break;
+      case "ended":
+        this.player?.end();
+        say(`${event.seconds.toFixed(2)} s in ${event.blocks} blocks`);
+        break;
+      case "error":
+        this.failed = true;
+        say(new Error(event.message));
+        break;
+    }
+  }
+
+  end() {
+    this.stopSpeaking();
+    this.send({ type: "end" });
+  }
+
+  close() {
+    this.stopSpeaking();
+    this.player?.end();
+    if (stream === this) stream = null;
+    update();
+  }
+}
+
+async function microphone(stream) {
+  const media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true } });
+  const context = new AudioContext({ sampleRate: RATE });
+  await context.audioWorklet.addModule("capture.js");
+  const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
+  capture.port.onmessage = ({ data }) => stream.sound(data);
+  context.createMediaStreamSource(media).connect(capture);
+  return () => {
+    media.getTracks().forEach((track) => track.stop());
+    if (context.state !== "closed") context.close();
+  };
+}
+
+async function decode(file) {
+  const context = new OfflineAudioContext(1, 1, RATE);
+  const sound = await context.decodeAudioData(await file.arrayBuffer());
+  const pcm = new Int16Array(sound.length);
+  const channels = Array.from({ length: sound.numberOfChannels }, (_, index) => sound.getChannelData(index));
+  for (let i = 0; i < pcm.length; i++) {
+    const sample = channels.reduce((sum, channel) => sum + channel[i], 0) / channels.length;
+    pcm[i] = Math.round(Math.max(-1, Math.min(1, sample)) * 32767);
+  }
+  return pcm;
+}
+
+// Sends a recording at the pace of speech, 20 ms at a time.
+function recording(pcm) {
+  return async (stream) => {
+    const begin = performance.now();
+    let at = 0;
+    const timer = setInterval(() => {
+      const due = Math.min(pcm.length, Math.ceil(((performance.now() - begin) / 1000 + 0.02) * RATE));
+      for (; at < due; at += CHUNK) stream.sound(pcm.slice(at, at + CHUNK).buffer);
+      if (at >= pcm.length) stream.end();
+    }, 20);
+    return () => clearInterval(timer);
+  };
+}
+
+function begin(idle, speak) {
+  for (const id of ["first", "latency", "buffered", "frames"]) $(id).textContent = "–";
+  $("hint").hidden = true;
+  say("starting …");
+  // Inside the click, while the browser still allows sound to begin.
+  $("video").play().catch(() => {});
+  stream = new Stream(chosen, idle, async (current) => {
+    try {
+      return await speak(current);
+    } catch (error) {
+      say(error);
+      current.end();
+      return () => {};
+    }
+  });
+  update();
+}
+
+$("microphone").onclick = () => begin(true, microphone);
+$("sound").onchange = async ({ target }) => {
+  const [file] = target.files;
+  if (!file) return;
+  try {
+    const pcm = await decode(file);
+    begin(false, recording(pcm));
+  } catch {
+    say(new Error(`${file.name}: the browser can't decode this sound`));
+  }
+  target.value = "";
+};
+$("interrupt").onclick = () => stream?.send({ type: "clear" });
+$("stop").onclick = () => stream?.end();
+$("key").onchange = () => refresh().catch(say);
+
+// ---- page -----------------------------------------------------------------------------------------------------------
+
+function say(message) {
+  const wrong = message instanceof Error;
+  $("status").className = wrong ? "status wrong" : "status";
+  $("status").textContent = wrong ? message.message : message;
+}
+
+function update() {
+  const ready = chosen !== null && stream === null;
+  $("microphone").disabled = $("sound").disabled = !ready;
+  $("interrupt").disabled = $("stop").disabled = stream === null;
+}
+
+const info = await api("info").catch(say);
+if (info) {
+  $("service").textContent = `${info.preset} · ${info.width}×${info.height} · ${info.fps} frames/s`;
+  keyNeeded = info.needs_api_key;
+  $("key-form").hidden = !keyNeeded;
+  if (!keyNeeded) await refresh().catch(say);
+}

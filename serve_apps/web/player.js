@@ -1,0 +1,51 @@
+// Plays fragmented MP4 as it comes, through Media Source Extensions.
+
+export class Player {
+  constructor(video, mediaType) {
+    this.video = video;
+    this.waiting = [];
+    this.ending = false;
+    this.onplayhead = () => {};
+    this.source = new MediaSource();
+    this.source.addEventListener("sourceopen", () => {
+      this.buffer = this.source.addSourceBuffer(mediaType);
+      this.buffer.addEventListener("updateend", () => this.feed());
+      this.feed();
+    }, { once: true });
+    video.src = URL.createObjectURL(this.source);
+    this.timer = setInterval(() => this.onplayhead(video.currentTime), 250);
+    video.play().catch(() => {
+      // No sound without a click in some browsers: the picture alone may begin.
+      video.muted = true;
+      video.play().catch(() => {});
+    });
+  }
+
+  append(bytes) {
+    this.waiting.push(bytes);
+    this.feed();
+  }
+
+  // Seconds that are there to be played.
+  ahead() {
+    const ranges = this.video.buffered;
+    return ranges.length ? Math.max(0, ranges.end(ranges.length - 1) - this.video.currentTime) : 0;
+  }
+
+  // What was interrupted is not shown, although it is here already.
+  skipTo(seconds) {
+    if (seconds > this.video.currentTime) this.video.currentTime = seconds;
+  }
+
+  end() {
+    this.ending = true;
+    clearInterval(this.timer);
+    this.feed();
+  }
+
+  feed() {
+    if (!this.buffer || this.buffer.updating || this.source.readyState !== "open") return;
+    if (this.waiting.length) this.buffer.appendBuffer(this.waiting.shift());
+    else if (this.ending) this.source.endOfStream();
+  }
+}
