@@ -110,6 +110,7 @@ def main(config: Demo) -> None:
         ("RAY_USAGE_STATS_ENABLED", "0"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("OMP_NUM_THREADS", "1"),
+        ("RAY_SERVE_LOG_TO_STDERR", "0"),
     ):
         os.environ.setdefault(name, value)
     paths = prepare_folder(config)

@@ -66,9 +66,10 @@ def draw_sheet(path: Path, video: Path, material: Material, vae: VideoVAE, title
     shown = np.linspace(0, len(clip.frames) - 1, COLUMNS).round().astype(int)
     generated = np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int)
     times = (generated + 0.5) / 25
+    seen = "in the training data" if material.split == "train" else "never trained on"
     rows = [
         SheetRow(label="references", frames=list(clip.references), captions=("first", "last", "middle")),
-        SheetRow(label="original\n(never trained on)", frames=list(clip.frames[shown])),
+        SheetRow(label=f"original\n({seen})", frames=list(clip.frames[shown])),
         SheetRow(label="reconstruction\nM = 3", frames=list(rebuilt[shown])),
         SheetRow(
             label="generated\nfrom speech",
