@@ -6,8 +6,8 @@ settings lie in one folder beside the table; the commit removes them.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class ClipSummary:
 class Record:
     """What one task wrote."""
 
+    run: str
+    """Id of the run it belongs to."""
     fragments: tuple[str, ...]
     """Uncommitted fragments as JSON."""
     contents: tuple[str, ...]
@@ -53,17 +55,22 @@ class Ledger:
         self._settings = settings_digest
 
     def add(self, record: Record) -> None:
-        """Writes a record; a crash leaves it whole or absent."""
+        """Writes a record; a crash leaves it whole or absent. A task that Ray repeats replaces its own record."""
         filesystem, folder = self._open()
         filesystem.create_dir(folder, recursive=True)
-        path = f"{folder}/{uuid.uuid4().hex}.json"
+        files = hashlib.sha256(" ".join(record.contents).encode()).hexdigest()[:32]
+        path = f"{folder}/{record.run}-{files}.json"
         write_text(filesystem, path, json.dumps(asdict(record)))
 
     def records(self) -> list[Record]:
-        """All records of earlier runs and of this one."""
+        """All records of earlier runs and of this one, in a fixed order."""
         filesystem, folder = self._open()
         found = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-        return [_read(filesystem, info.path) for info in found if info.path.endswith(".json")]
+        return [
+            _read(filesystem, info.path)
+            for info in sorted(found, key=lambda info: info.path)
+            if info.path.endswith(".json")
+        ]
 
     def clear(self) -> None:
         """Forgets everything, other settings' leftovers too."""
@@ -98,6 +105,7 @@ def _read(filesystem: fs.FileSystem, path: str) -> Record:
     with filesystem.open_input_stream(path) as stream:
         data = json.loads(stream.read())
     return Record(
+        run=data["run"],
         fragments=tuple(data["fragments"]),
         contents=tuple(data["contents"]),
         clips=tuple(ClipSummary(**clip) for clip in data["clips"]),

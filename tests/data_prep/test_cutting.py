@@ -1,0 +1,136 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_prep.cutting import CutSettings, content_hash, cut_file
+from data_prep.sources import Footage
+from portrait.media.audio import decode_flac
+from portrait.media.video import decode_window, read_soundtrack, read_video, write_mp4
+
+SETTINGS = CutSettings(size=64)
+
+
+def cut(path, settings=SETTINGS):
+    footage = Footage(path=str(path), identity="ann", source="test")
+    return cut_file(footage, content_hash(str(path)), "train", settings)
+
+
+def test_a_clip_is_the_footage_cropped_with_its_own_sound(heads):
+    (row,), rejects = cut(heads[0])
+    source = read_video(heads[0])
+    assert rejects == []
+    # 35 frames, of which 1 + 4·8 are kept.
+    assert (row["num_frames"], row["height"], row["width"], row["fps"]) == (33, 64, 64, 25.0)
+    x0, y0, side = (int(value) for value in row["crop_box"])
+    stored = decode_window(row["video"], [0, 20, 32])
+    for picture, frame in zip(stored, source.frames[[0, 20, 32]], strict=True):
+        inside = frame[max(y0, 0) : y0 + side, max(x0, 0) : x0 + side]
+        assert abs(float(picture.mean()) - float(inside.mean())) < 6
+    sound = decode_flac(row["audio"])
+    assert len(sound) == 33 * 640
+    assert np.abs(sound - source.audio[: len(sound)]).max() < 1e-4
+    boxes = np.array(row["face_boxes"])
+    assert boxes.shape == (33, 4)
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    assert (np.abs(centres - 32) < 16).all()
+    assert row["provenance"]["start_s"] == 0.0
+    assert row["provenance"]["end_s"] == pytest.approx(33 / 25)
+
+
+def test_the_same_file_gives_the_same_bytes_and_other_settings_another_id(heads):
+    (once,), _ = cut(heads[0])
+    (again,), _ = cut(heads[0])
+    (other,), _ = cut(heads[0], replace(SETTINGS, crf=30))
+    assert once == again
+    assert other["clip_id"] != once["clip_id"]
+    assert len(other["video"]) < len(once["video"])
+
+
+def test_long_footage_is_cut_to_clips_and_a_short_rest_left_out(heads, tmp_path):
+    source = read_video(heads[0])
+    frames = np.concatenate([source.frames, source.frames[::-1]])
+    audio = np.sin(np.linspace(0, 400, len(frames) * 640)).astype(np.float32)
+    write_mp4(tmp_path / "long.mp4", frames, audio)
+    rows, rejects = cut(tmp_path / "long.mp4", replace(SETTINGS, max_clip_seconds=1.2))
+    # 70 frames: 30 (29 kept), 30, and 10, which is less than a second.
+    assert rejects == []
+    assert [row["num_frames"] for row in rows] == [29, 29]
+    assert [row["provenance"]["start_s"] for row in rows] == [0.0, 1.2]
+    assert len({row["clip_id"] for row in rows}) == 2
+    whole = read_soundtrack(tmp_path / "long.mp4")
+    assert np.abs(decode_flac(rows[1]["audio"]) - whole[30 * 640 : 59 * 640]).max() < 1e-4
+
+
+def reject_of(path, settings=SETTINGS):
+    rows, (reject,) = cut(path, settings)
+    assert rows == []
+    assert reject.path == str(path)
+    assert "\n" not in str(reject)
+    assert str(reject).count(str(path)) == 1
+    return reject.reason
+
+
+def test_damaged_and_unfit_files_each_give_one_reason(heads, tmp_path):
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video\n" * 50)
+    assert "not a readable video" in reject_of(text)
+
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    assert reject_of(empty) == "the file is empty"
+
+    truncated = tmp_path / "truncated.mp4"
+    truncated.write_bytes(heads[0].read_bytes()[: heads[0].stat().st_size // 2])
+    assert reject_of(truncated)
+
+    frames = read_video(heads[0]).frames
+    write_mp4(tmp_path / "silent.mp4", frames)
+    assert reject_of(tmp_path / "silent.mp4") == "no audio track"
+
+    noise = np.random.default_rng(0).integers(0, 255, frames.shape, dtype=np.uint8)
+    write_mp4(tmp_path / "faceless.mp4", noise // 4, np.zeros(len(frames) * 640, np.float32))
+    assert "no face found" in reject_of(tmp_path / "faceless.mp4")
+
+    write_mp4(tmp_path / "short.mp4", frames[:10], np.zeros(6400, np.float32))
+    assert reject_of(tmp_path / "short.mp4") == "shorter than 1 s"
+
+
+def test_a_part_without_a_face_leaves_the_rest(heads, tmp_path):
+    frames = read_video(heads[0]).frames[:30]
+    both = np.concatenate([frames, np.full_like(frames, 90)])
+    write_mp4(tmp_path / "half.mp4", both, np.zeros(len(both) * 640, np.float32))
+    rows, rejects = cut(tmp_path / "half.mp4", replace(SETTINGS, max_clip_seconds=1.2))
+    assert [row["provenance"]["start_s"] for row in rows] == [0.0]
+    assert [(reject.start_s, reject.end_s) for reject in rejects] == [(1.2, pytest.approx(1.2 + 29 / 25))]
+    assert "[1.2–2.4 s]: no face found" in str(rejects[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 65}, "size must be an even number"),
+        ({"min_clip_seconds": 11}, "min_clip_seconds must be above 0 and at most max_clip_seconds"),
+        ({"detect_every": 0}, "detect_every must be at least 1"),
+        ({"min_face_found": 1.5}, "min_face_found must be in 0 … 1"),
+    ],
+)
+def test_settings_out_of_range(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SETTINGS, **change)
+
+
+def test_real_footage(real_material, tmp_path):
+    shutil.copy(real_material / "clips" / "woman_c.mp4", tmp_path)
+    (row,), rejects = cut(tmp_path / "woman_c.mp4", replace(SETTINGS, size=128))
+    assert rejects == []
+    assert row["num_frames"] == 125
+    assert row["face_found"] > 0.9
+    assert 0.5 < row["speech_ratio"] <= 1
+    # MATERIAL.md measured a face of 248 pixels.
+    assert row["face_size"] == pytest.approx(248, rel=0.15)
+    boxes = np.array(row["face_boxes"])
+    # One face, well inside the crop, and the crop steady: the face's own movement is all that moves.
+    assert (boxes[:, 2] / 128).min() > 0.3
+    assert (boxes[:, 2] / 128).max() < 0.6

@@ -1,0 +1,185 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import ray
+
+from data_prep.cutting import CutSettings, content_hash
+from data_prep.pipeline import prepare
+from data_prep.sources import FolderSource
+from data_prep.splits import Splits
+from portrait.media.video import write_mp4
+from portrait.storage.clips import ClipTable
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+SETTINGS = CutSettings(size=64)
+
+
+def run(folder, uri, settings=SETTINGS):
+    return prepare(FolderSource(folder=folder), str(uri), settings, Splits())
+
+
+def ids(uri):
+    return sorted(row["clip_id"] for row in ClipTable.open(str(uri)).rows())
+
+
+def test_rejects_are_counted_listed_and_do_not_stop_the_run(footage, tmp_path):
+    folder, uri = footage(3), tmp_path / "out" / "clips.lance"
+    (folder / "text.mp4").write_text("no video")
+    (folder / "cut off.mp4").write_bytes((folder / "ann.mp4").read_bytes()[:5000])
+    write_mp4(folder / "blank.mp4", np.full((40, 96, 96, 3), 90, np.uint8), np.zeros(40 * 640, np.float32))
+    shutil.copy(folder / "ann.mp4", folder / "copy of ann.mp4")
+    report = run(folder, uri)
+
+    table = ClipTable.open(str(uri))
+    rows = table.rows(("identity", "split", "provenance"))
+    assert sorted(row["identity"] for row in rows) == ["ann", "bob", "cem"]
+    assert "train" in {row["split"] for row in rows}
+    for row, (video, audio) in zip(rows, table.read_media(range(3)), strict=True):
+        assert video[4:8] == b"ftyp"
+        assert audio[:4] == b"fLaC"
+        assert row["provenance"]["content"] == content_hash(row["provenance"]["path"])
+    assert (report.files, len(report.clips), report.duplicates, report.table_rows) == (7, 3, 1, 3)
+    assert {os.path.basename(reject.path) for reject in report.rejects} == {
+        "text.mp4",
+        "cut off.mp4",
+        "blank.mp4",
+    }
+    lines = (tmp_path / "out" / "clips.lance.rejects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["path"] for line in lines] == [reject.path for reject in report.rejects]
+    for reject in report.rejects:
+        assert f"  {reject}" in report.text()
+    assert "added 3 clips of 3 identities" in report.text()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "clips.lance",
+        "clips.lance.rejects.jsonl",
+    ]
+
+
+def test_again_adds_nothing_and_growth_only_what_is_new(footage, tmp_path):
+    uri = tmp_path / "clips.lance"
+    run(footage(2), uri)
+    before = {row["clip_id"]: row for row in ClipTable.open(str(uri)).rows()}
+    version = ClipTable.open(str(uri)).version
+
+    again = run(footage(2), uri)
+    assert (again.known, len(again.clips)) == (2, 0)
+    assert ClipTable.open(str(uri)).version == version
+
+    grown = run(footage(5), uri)
+    assert (grown.known, len(grown.clips)) == (2, 3)
+    after = {row["clip_id"]: row for row in ClipTable.open(str(uri)).rows()}
+    assert len(after) == 5
+    assert {clip_id: after[clip_id] for clip_id in before} == before
+
+
+def test_a_table_of_another_size_is_refused(footage, tmp_path):
+    uri = tmp_path / "clips.lance"
+    run(footage(1), uri)
+    with pytest.raises(
+        ValueError, match="holds clips cut with size=64, this run has size=32: give another table"
+    ):
+        run(footage(1), uri, replace(SETTINGS, size=32))
+
+
+def test_nothing_ingested_is_an_error_and_leaves_nothing(tmp_path):
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "text.mp4").write_text("no video")
+    with pytest.raises(
+        ValueError, match=r"nothing could be ingested of 1 files: .*text\.mp4: not a readable video"
+    ):
+        run(folder, tmp_path / "clips.lance")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_when_only_held_out_people_are_left_one_of_them_trains(footage, tmp_path):
+    folder, uri = footage(3), tmp_path / "clips.lance"
+    by_split = {clip.split: clip.identity for clip in run(folder, uri).clips}
+    # The same people, but whoever was to train cannot be read.
+    (folder / f"{by_split['train']}.mp4").write_text("no video")
+    run(folder, tmp_path / "second.lance")
+    rows = ClipTable.open(str(tmp_path / "second.lance")).rows()
+    assert "train" in {row["split"] for row in rows}
+    assert len({row["clip_id"] for row in rows}) == len(rows) == 2
+
+
+def test_an_unwritable_table_is_a_clear_error(footage, tmp_path):
+    (tmp_path / "clips.lance").mkdir()
+    (tmp_path / "clips.lance" / "data").write_text("a file where Lance wants its folder")
+    with pytest.raises(ValueError, match=r"clips\.lance cannot be written: .*the table is as it was before"):
+        run(footage(1), tmp_path / "clips.lance")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file, expected a folder"):
+        run(footage(1), tmp_path / "file")
+
+
+# The driver kills itself: after the first file is done, with all work done but before the commit, and right after it.
+KILLED_DRIVER = """
+import os, signal, sys
+from pathlib import Path
+import ray
+from data_prep import pipeline
+from data_prep.cutting import CutSettings
+from data_prep.sources import FolderSource
+from data_prep.splits import Splits
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+address, folder, uri, moment = sys.argv[1:]
+ray.init(address=address, log_to_driver=False)
+if moment == "first file":
+    advance = pipeline.Progress.advance
+    def advance_and_die(self, *args, **kwargs):
+        advance(self, *args, **kwargs)
+        if self._label == "cutting clips":
+            die()
+    pipeline.Progress.advance = advance_and_die
+elif moment == "before commit":
+    pipeline._commit = die
+else:
+    pipeline._write_rejects = die
+pipeline.prepare(FolderSource(folder=Path(folder)), uri, CutSettings(size=64), Splits())
+"""
+
+
+@pytest.mark.parametrize("moment", ["first file", "before commit", "after commit"])
+def test_a_killed_run_goes_on_without_duplicates_or_loss(footage, tmp_path, moment):
+    folder, uri = footage(5), tmp_path / "clips.lance"
+    address = ray.get_runtime_context().gcs_address
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_DRIVER, address, str(folder), str(uri), moment],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    if moment == "after commit":
+        assert len(ids(uri)) == 5
+    else:
+        with pytest.raises(FileNotFoundError):
+            ClipTable.open(str(uri))
+
+    resumed = run(folder, uri)
+    assert resumed.known >= 1
+    if moment != "first file":
+        assert resumed.known == 5
+
+    fresh = tmp_path / "fresh.lance"
+    run(folder, fresh)
+    assert ids(uri) == ids(fresh)
+    assert len(set(ids(uri))) == 5
+    splits = [
+        {row["identity"]: row["split"] for row in ClipTable.open(str(table)).rows()} for table in (uri, fresh)
+    ]
+    assert splits[0] == splits[1]
+    assert not (tmp_path / "clips.lance.ingest").exists()

@@ -1,0 +1,36 @@
+import cv2
+import numpy as np
+import pytest
+
+from data_prep import quality
+
+
+def test_speech_ratio_counts_the_loud_part():
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(16_000 * 4).astype(np.float32)
+    quiet, loud = noise[: 16_000 * 3] * 1e-4, noise[16_000 * 3 :] * 0.1
+    assert quality.speech_ratio(np.concatenate([quiet, loud])) == pytest.approx(0.25, abs=0.01)
+    assert quality.speech_ratio(noise * 0.1) == pytest.approx(1.0, abs=0.01)
+    assert quality.speech_ratio(np.zeros(16_000, np.float32)) == 0.0
+    assert quality.speech_ratio(np.zeros(10, np.float32)) == 0.0
+
+
+def test_sharpness_falls_when_the_face_is_blurred_and_ignores_the_background():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
+    boxes = np.tile(np.float32([16, 16, 32, 32]), (4, 1))
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 2) for frame in frames])
+    background = frames.copy()
+    background[:, 16:48, 16:48] = blurred[:, 16:48, 16:48]
+    assert quality.sharpness(blurred, boxes) < 0.05 * quality.sharpness(frames, boxes)
+    assert quality.sharpness(background, boxes) == pytest.approx(quality.sharpness(blurred, boxes), rel=0.01)
+
+
+def test_sharpness_of_a_box_outside_the_picture_is_zero():
+    assert quality.sharpness(np.zeros((1, 8, 8, 3), np.uint8), np.float32([[20, 20, 4, 4]])) == 0.0
+
+
+def test_motion_is_the_mean_step_in_grey_levels():
+    frames = np.zeros((5, 8, 8, 3), np.uint8) + np.arange(5, dtype=np.uint8)[:, None, None, None] * 3
+    assert quality.motion(frames) == pytest.approx(3.0)
+    assert quality.motion(frames[:1]) == 0.0

@@ -1,0 +1,51 @@
+import pytest
+
+from jobs import command_line
+from jobs.prepare_data import PrepareData, main
+from portrait.storage.clips import ClipTable
+
+
+def test_synthetic_heads_become_a_table(tmp_path, ray_session, capsys):
+    main(PrepareData(source="synthetic:3x1x1.2", output=tmp_path))
+    rows = ClipTable.open(str(tmp_path / "clips.lance")).rows(
+        ("identity", "split", "height", "source", "num_frames")
+    )
+    assert {row["identity"] for row in rows} == {f"synthetic-{i:05d}" for i in range(3)}
+    assert {row["split"] for row in rows} == {"train", "val", "test"}
+    assert {(row["height"], row["source"], row["num_frames"]) for row in rows} == {(128, "synthetic", 29)}
+    printed = capsys.readouterr().out
+    assert "added 3 clips of 3 identities" in printed
+    assert f"clips table: {tmp_path / 'clips.lance'} (version 1, 3 clips)" in printed
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--source", "nowhere"], "no footage at nowhere"),
+        (["--source", "synthetic:1x1"], "must read synthetic:IDENTITIESxCLIPSxSECONDS"),
+        (["--source", ".", "--preset", "huge"], "unknown preset 'huge'"),
+        (["--source", ".", "--splits.val", "1.5"], r"splits.val must be in \[0, 1\)"),
+        (["--source", ".", "--colour", "red"], "colour"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    args, message, tmp_path, ray_session, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        command_line.run(main, PrepareData, args)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert len(error.strip().splitlines()) == 1
+    assert __import__("re").search(message, error)
+
+
+def test_a_folder_of_damaged_files_ends_with_exit_code_2(tmp_path, ray_session, capsys):
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "text.mp4").write_text("no video")
+    with pytest.raises(SystemExit) as stop:
+        command_line.run(main, PrepareData, ["--source", str(folder), "--output", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    assert "error: nothing could be ingested of 1 files" in capsys.readouterr().err
+    assert list((tmp_path / "run").iterdir()) == []
