@@ -56,7 +56,7 @@ def augment(crops: Tensor, gaps: Tensor, rng: torch.Generator) -> tuple[Tensor, 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.empty(n, *shape).uniform_(low, high, generator=rng)
 
-    scale, flip = uniform(0.92, 1.08), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    scale, flip = uniform(0.88, 1.12), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = flip / scale * (width - 2 * _PAD) / width, 1 / scale * (height - 2 * _PAD) / height
     theta[:, 0, 2], theta[:, 1, 2] = uniform(-6, 6) / width, uniform(-6, 6) / height
@@ -76,7 +76,7 @@ def augment(crops: Tensor, gaps: Tensor, rng: torch.Generator) -> tuple[Tensor, 
     return crops.clamp(0, 1), gaps * scale
 
 
-def fit(crops: np.ndarray, gaps: np.ndarray, epochs: int, seed: int, batch_size: int = 128) -> ApertureNet:
+def fit(crops: np.ndarray, gaps: np.ndarray, epochs: int, seed: int, batch_size: int = 64) -> ApertureNet:
     """AdamW on the Huber loss, learning rate down a cosine."""
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
@@ -101,13 +101,20 @@ def fit(crops: np.ndarray, gaps: np.ndarray, epochs: int, seed: int, batch_size:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fit the lip aperture network on rendered heads.")
-    parser.add_argument("--identities", type=int, default=500, help="people to render")
+    parser.add_argument("--identities", type=int, default=300, help="people to render")
     parser.add_argument("--frames", type=int, default=40, help="frames of each")
-    parser.add_argument("--epochs", type=int, default=25, help="passes over the examples")
+    parser.add_argument("--epochs", type=int, default=16, help="passes over the examples")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    parser.add_argument("--examples", type=Path, help=".npz that keeps the rendered examples for another fit")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="file of weights to write")
     options = parser.parse_args()
-    crops, gaps = render_examples(options.identities, options.frames, options.seed)
+    if options.examples and options.examples.exists():
+        stored = np.load(options.examples)
+        crops, gaps = stored["crops"], stored["gaps"]
+    else:
+        crops, gaps = render_examples(options.identities, options.frames, options.seed)
+        if options.examples:
+            np.savez(options.examples, crops=crops, gaps=gaps)
     network = fit(crops, gaps, options.epochs, options.seed)
     save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, options.out)
     print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB from {len(crops)} crops")

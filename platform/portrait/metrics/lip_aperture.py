@@ -31,7 +31,7 @@ class ApertureNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (24, 32, 48, 48, 64, 64)
+        widths = (16, 24, 40, 40, 56, 56)
         strides = (2, 1, 2, 1, 2, 1)
         layers: list[nn.Module] = []
         channels = 3

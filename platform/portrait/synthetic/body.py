@@ -6,13 +6,13 @@ import numpy as np
 
 from portrait.synthetic.canvas import Canvas, curve
 from portrait.synthetic.fabric import fabric
-from portrait.synthetic.head import ART_SCALE, Light
+from portrait.synthetic.head import Light
 from portrait.synthetic.identity import Identity
 
 
-def body_layer(person: Identity, light: Light, rng: np.random.Generator) -> Canvas:
-    """Paints neck and clothes; `rng` draws the clothes."""
-    canvas = Canvas(ART_SCALE)
+def body_layer(person: Identity, light: Light, rng: np.random.Generator, scale: int) -> Canvas:
+    """Paints neck and clothes at `scale` pixels a board side; `rng` draws the clothes."""
+    canvas = Canvas(scale)
     skin = np.array(person.skin, np.float32) * light.colour()
     n = person.neck_width
     across = 0.82 + 0.16 * np.clip((canvas.x - 0.5) / n * light.direction[0] + 0.4, -0.6, 1)

@@ -46,7 +46,8 @@ def _pattern(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, kind: str |
     else:
         m = np.zeros_like(x)
     m = np.clip(m, 0, 1)[..., None]
-    weave = 1 + 0.045 * rng.standard_normal(x.shape, dtype=np.float32)
+    threads = np.random.default_rng(rng.integers(2**32))  # its own, so that what follows does not depend on the resolution
+    weave = 1 + 0.045 * threads.standard_normal(x.shape, dtype=np.float32)
     return np.clip((base * (1 - m) + second * m) * weave[..., None], 0, 1).astype(np.float32)
 
 

@@ -1,6 +1,6 @@
 """The static layers of a head: hair behind it, the face without eyes and mouth, and what lies over the face.
 
-Everything that does not move by itself is painted once a clip, at `ART_SCALE` pixels a board side, lit from one direction through the
+Everything that does not move by itself is painted once a clip, lit from one direction through the
 normals of an ellipsoid; `renderer.py` then only warps it.
 """
 
@@ -14,8 +14,6 @@ from portrait.synthetic.canvas import Canvas, Mask, curve, ribbon, value_noise
 from portrait.synthetic.hair import paint_back_hair, paint_front_hair
 from portrait.synthetic.identity import Identity
 
-ART_SCALE = 512
-"""Pixels a board side at which the static layers are painted."""
 HEAD_Y = 0.455
 """Height of the head's centre."""
 CROWN = 0.27
@@ -72,17 +70,18 @@ def lighting(canvas: Canvas, person: Identity, light: Light) -> np.ndarray:
     return (light.ambient + (1.08 - light.ambient) * np.clip(lambert * 0.6 + 0.45, 0, 1.05)).astype(np.float32)
 
 
-def head_layers(person: Identity, light: Light) -> tuple[Canvas, Canvas, Canvas]:
+def head_layers(person: Identity, light: Light, scale: int) -> tuple[Canvas, Canvas, Canvas]:
     """Paints the hair behind the head, the face without eyes and mouth, and what lies over the face.
 
     Args:
         person: who.
         light: from where the head is lit.
+        scale: pixels a board side.
 
     Returns:
         Three canvases: back hair, face, overlay (front hair, hat, glasses).
     """
-    back, face, over = Canvas(ART_SCALE), Canvas(ART_SCALE), Canvas(ART_SCALE)
+    back, face, over = Canvas(scale), Canvas(scale), Canvas(scale)
     detail = np.random.default_rng([person.seed, 2])  # moles, hair texture: the person's own, not the clip's
     shading = lighting(face, person, light)
     paint_back_hair(back, person, shading, np.random.default_rng([person.seed, 3]))

@@ -72,8 +72,9 @@ class HeadRenderer:
         light = Light.random(rng)
         scale = round((1.25 if size < 512 else 1.0) * ZOOM * size)
         self.scale = scale
-        back, face, front = head_layers(person, light)
-        body = body_layer(person, light, rng)
+        art = 288 if scale <= 240 else 512  # small pictures need no finer painting
+        back, face, front = head_layers(person, light, art)
+        body = body_layer(person, light, rng, art)
         place = cv2.resize(background(rng), (size, size), interpolation=cv2.INTER_AREA)
         self._back, self._body, self._face, self._front = (layer.rgba(scale) for layer in (back, body, face, front))
         self._place = np.dstack([np.round(place * 255).astype(np.uint8), np.full((size, size), 255, np.uint8)])
