@@ -23,7 +23,9 @@ class WeightAverage:
     def update(self, weights: Iterable[torch.Tensor], buffers: Iterable[torch.Tensor]) -> None:
         """Moves the average towards `weights` (in the order of the module's parameters); buffers are copied."""
         averages = list(self.module.parameters())
-        current = [weight.detach().to(average.device, torch.float32) for weight, average in zip(weights, averages)]
+        current = [
+            weight.detach().to(average.device, torch.float32) for weight, average in zip(weights, averages)
+        ]
         torch._foreach_lerp_(averages, current, 1 - self.current_decay())
         for mine, theirs in zip(self.module.buffers(), buffers, strict=True):
             mine.copy_(theirs)

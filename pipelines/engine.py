@@ -61,7 +61,10 @@ def start_engine(module: nn.Module, config: dict[str, Any], optimisation: Optimi
         parameter_groups(module, optimisation.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=gpu
     )
     engine, *_ = deepspeed.initialize(
-        model=module, optimizer=optimizer, config=config, dist_init_required=False  # type: ignore[arg-type]
+        model=module,
+        optimizer=optimizer,
+        config=config,
+        dist_init_required=False,  # type: ignore[arg-type]
     )
     return engine
 

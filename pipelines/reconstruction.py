@@ -19,6 +19,7 @@ from portrait.media.mp4 import decode_window
 from portrait.media.tensors import frames_to_tensor
 from portrait.storage.clips import SPLITS, ClipTable
 from portrait.vae import VideoVAE
+from portrait.vae.posterior import Posterior
 
 BLOCK_LATENTS = 4
 
@@ -54,11 +55,15 @@ def read_clips(
             long enough; None for the whole clip, as the paper does.
     """
     rows = table.rows(("clip_id", "identity", "split", "num_frames"))
-    chosen = sorted((row["identity"], row["clip_id"], i) for i, row in enumerate(rows) if row["split"] == split)
+    chosen = sorted(
+        (row["identity"], row["clip_id"], i) for i, row in enumerate(rows) if row["split"] == split
+    )
     by_identity: dict[str, list[int]] = {}
     for identity, _, index in chosen:
         by_identity.setdefault(identity, []).append(index)
-    turns = (clips[turn] for turn in range(len(chosen)) for clips in by_identity.values() if turn < len(clips))
+    turns = (
+        clips[turn] for turn in range(len(chosen)) for clips in by_identity.values() if turn < len(clips)
+    )
     indices = [index for index, _ in zip(turns, range(count))]
     videos = table.read_video(indices) if indices else []
     return [_read(rows[i], video, size, num_frames) for i, video in zip(indices, videos, strict=True)]
@@ -73,11 +78,12 @@ def _read(row: dict, video: bytes, size: int, num_frames: int | None) -> HeldOut
     numbers = [*range(start, start + wanted), *references]
     unique = sorted(set(numbers))
     decoded = dict(zip(unique, decode_window(video, unique), strict=True))
-    frames = np.stack([_resized(decoded[number], size) for number in numbers])
+    frames = np.stack([picture_at(decoded[number], size) for number in numbers])
     return HeldOutClip(clip_id=row["clip_id"], frames=frames[:wanted], references=frames[wanted:])
 
 
-def _resized(frame: np.ndarray, size: int) -> np.ndarray:
+def picture_at(frame: np.ndarray, size: int) -> np.ndarray:
+    """A square picture uint8 [H, H, 3] at another size."""
     if frame.shape[:2] == (size, size):
         return frame
     how = cv2.INTER_AREA if frame.shape[0] > size else cv2.INTER_CUBIC
@@ -85,7 +91,9 @@ def _resized(frame: np.ndarray, size: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def reconstruct(vae: VideoVAE, clip: HeldOutClip, references: Sequence[int] = (0, 1, 2, 3)) -> dict[int, Tensor]:
+def reconstruct(
+    vae: VideoVAE, clip: HeldOutClip, references: Sequence[int] = (0, 1, 2, 3)
+) -> dict[int, Tensor]:
     """Reconstructions of a clip for each number of references: M → [3, 1+T, H, W], clamped to [−1, 1].
 
     The clip is encoded and decoded in blocks with carried state, so that memory does not grow with its length.
@@ -93,22 +101,27 @@ def reconstruct(vae: VideoVAE, clip: HeldOutClip, references: Sequence[int] = (0
     device = next(vae.parameters()).device
     video = frames_to_tensor(clip.frames).unsqueeze(0).to(device)
     pictures = frames_to_tensor(clip.references).transpose(0, 1).unsqueeze(0).to(device)
-    z = encode_in_blocks(vae, video)
+    z = encode_in_blocks(vae, video).mean
     features = vae.encode_references(pictures)
-    return {count: decode_in_blocks(vae, z, features[:, :count])[0].clamp(-1, 1).cpu() for count in references}
+    return {
+        count: decode_in_blocks(vae, z, features[:, :count])[0].clamp(-1, 1).cpu() for count in references
+    }
 
 
 @torch.no_grad()
-def encode_in_blocks(vae: VideoVAE, video: Tensor, block_frames: int = 16) -> Tensor:
-    """Posterior means [B, C, L, h, w] of a clip [B, 3, 1+T, H, W], equal to encoding it whole."""
+def encode_in_blocks(vae: VideoVAE, video: Tensor, block_frames: int = 16) -> Posterior:
+    """The posterior [B, C, L, h, w] of a clip [B, 3, 1+T, H, W], equal to encoding it whole."""
     state = History()
-    means, start = [], 0
+    parts, start = [], 0
     while start < video.shape[2]:
         stop = min(video.shape[2], start + block_frames + (start == 0))
         posterior, state = vae.encode_block(video[:, :, start:stop], state)
-        means.append(posterior.mean)
+        parts.append(posterior)
         start = stop
-    return torch.cat(means, dim=2)
+    return Posterior(
+        mean=torch.cat([part.mean for part in parts], dim=2),
+        log_variance=torch.cat([part.log_variance for part in parts], dim=2),
+    )
 
 
 @torch.no_grad()

@@ -96,7 +96,9 @@ class Task(Protocol):
         """Endless CPU batches of a rank, the same from `start_step` on whether or not training was interrupted."""
         ...
 
-    def loss(self, model: nn.Module, batch: Batch, *, seed: int, step: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    def loss(
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         """Scalar loss and what to log of it (scalars or 0-d tensors).
 
         `(seed, step)` is equal on all ranks: whatever changes the graph must be drawn from it alone.

@@ -23,9 +23,9 @@ class TrainingOptions:
     """Folder of the run: weights, checkpoints, tracking store; runs/PRESET where not given. On a cluster, one that all
     nodes share."""
     workers: int = 2
-    """Ray Train workers; 0 trains in this process, without Ray."""
+    """Ray Train workers; 0 trains in this process, without Ray and its checkpoints."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """DeepSpeed's ZeRO stage: what of the optimiser's state (1), gradients (2) and weights (3) is split over the workers."""
+    """DeepSpeed's ZeRO stage: what is split over the workers, the optimiser's state (1), gradients (2), weights (3)."""
     init: str = "none"
     """Weights to start from: a file, `starter` for those that ship with the preset, or `none`."""
     resume: bool = False
@@ -66,7 +66,9 @@ class TrainingOptions:
         if self.init == "starter":
             starter = registry.starter_weights(preset.name)
             if starter is None:
-                raise FileNotFoundError(f"--init starter: no starter weights ship with preset {preset.name!r}")
+                raise FileNotFoundError(
+                    f"--init starter: no starter weights ship with preset {preset.name!r}"
+                )
             path = starter.vae if kind == "vae" else starter.generator
         check_weights(path, kind, preset)
         return str(path)
@@ -86,7 +88,9 @@ class TrainingOptions:
             cluster.connect(self.workers)
         found = cluster.accelerators() if self.workers else 0
         if self.device == "gpu" and found < self.workers:
-            raise ValueError(f"--device gpu: {self.workers} workers need as many GPUs, the cluster has {found}")
+            raise ValueError(
+                f"--device gpu: {self.workers} workers need as many GPUs, the cluster has {found}"
+            )
         return TrainingSettings(
             output=str(self.folder),
             workers=self.workers,
@@ -113,4 +117,6 @@ def check_weights(path: Path, kind: str, preset: Preset) -> None:
     if header.kind != kind:
         raise ValueError(f"{path} holds a model of kind {header.kind!r}, expected {kind!r}")
     if getattr(header.preset, kind) != getattr(preset, kind):
-        raise ValueError(f"{path} is of preset {header.preset.name!r} and does not fit preset {preset.name!r}")
+        raise ValueError(
+            f"{path} is of preset {header.preset.name!r} and does not fit preset {preset.name!r}"
+        )

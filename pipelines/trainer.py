@@ -18,7 +18,7 @@ from portrait import tracking
 _EXPERIMENT = "portrait"
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailedError(RuntimeError):
     """Training ended with an error in a worker; the message names the rank and the error."""
 
 
@@ -47,7 +47,7 @@ def fit(task: Task, settings: TrainingSettings, *, resume: bool = False) -> Trai
     Raises:
         FileNotFoundError: there is no run to resume.
         ValueError: the run to resume is of another task or another number of workers, or a worker met a user's error.
-        TrainingFailed: a worker crashed more often than `settings.retries`.
+        TrainingFailedError: a worker crashed more often than `settings.retries`.
     """
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -86,22 +86,36 @@ def _start(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
     run = tracking.start_run(_EXPERIMENT, task.kind, params, output=settings.output)
     # Ray Train resumes whatever bears the same name: the tracked run's id keeps a new run new.
     name = f"{task.kind}-{run.run_id[:8]}"
-    record = {"name": name, "run_id": run.run_id, "uri": run.uri, "params": task.params(), "workers": settings.workers}
+    record = {
+        "name": name,
+        "run_id": run.run_id,
+        "uri": run.uri,
+        "params": task.params(),
+        "workers": settings.workers,
+    }
     _record_path(settings.output, task.kind).write_text(json.dumps(record, indent=1))
     return run, name
 
 
 def _resume(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
     path = _record_path(settings.output, task.kind)
+    if settings.workers == 0:
+        raise ValueError("--resume needs --workers 1 or more: training in this process keeps no checkpoints")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no {task.kind} training to resume in this output folder")
     record: dict[str, Any] = json.loads(path.read_text())
-    before, now = (tracking.flatten(params) for params in (record["params"], json.loads(json.dumps(task.params()))))
+    before, now = (
+        tracking.flatten(params) for params in (record["params"], json.loads(json.dumps(task.params())))
+    )
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
-            raise ValueError(f"--resume: {key} was {before.get(key)!r} in the run to resume, now it is {now.get(key)!r}")
+            raise ValueError(
+                f"--resume: {key} was {before.get(key)!r} in that run, now it is {now.get(key)!r}"
+            )
     if record["workers"] != settings.workers:
-        raise ValueError(f"--resume: the run has {record['workers']} workers, got --workers {settings.workers}")
+        raise ValueError(
+            f"--resume: the run has {record['workers']} workers, got --workers {settings.workers}"
+        )
     return tracking.attach(record["run_id"], record["uri"]), record["name"]
 
 
@@ -116,8 +130,8 @@ def _readable(error: ray.train.TrainingFailedError) -> Exception:
         cause = getattr(failure, "_base_exc", None) or getattr(failure, "cause", None) or failure
         if isinstance(cause, (ValueError, FileNotFoundError)):
             return type(cause)(str(cause))
-        return TrainingFailed(f"training failed in worker {rank}: {type(cause).__name__}: {cause}")
-    return TrainingFailed(f"training failed: {error}")
+        return TrainingFailedError(f"training failed in worker {rank}: {type(cause).__name__}: {cause}")
+    return TrainingFailedError(f"training failed: {error}")
 
 
 def threads_per_worker(workers: int) -> int:

@@ -24,7 +24,14 @@ from torch import nn
 
 from pipelines import schedule
 from pipelines.ema import WeightAverage
-from pipelines.engine import deepspeed_config, full_weights, load_engine, save_engine, set_learning_rate, start_engine
+from pipelines.engine import (
+    deepspeed_config,
+    full_weights,
+    load_engine,
+    save_engine,
+    set_learning_rate,
+    start_engine,
+)
 from pipelines.task import Batch, DataShard, Task
 from portrait import tracking
 
@@ -40,7 +47,7 @@ class TrainingSettings:
     output: str
     """Folder, absolute, that every worker reaches: exported weights, checkpoints, tracking store."""
     workers: int = 2
-    """Ray Train workers; 0 runs in this process."""
+    """Ray Train workers; 0 runs in this process, without checkpoints."""
     zero_stage: int = 2
     """DeepSpeed's ZeRO stage."""
     seed: int = 0
@@ -109,7 +116,9 @@ class TrainingLoop:
         context = ray.train.get_context()
         self.task, self.settings, self.run = task, settings, run
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.device = torch.device("cuda", torch.cuda.current_device()) if settings.gpu else torch.device("cpu")
+        self.device = (
+            torch.device("cuda", torch.cuda.current_device()) if settings.gpu else torch.device("cpu")
+        )
         if not settings.gpu:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
@@ -159,7 +168,9 @@ class TrainingLoop:
         batches = self.task.batches(progress.stage, shard)
         budget_s = self._stage_budget()
         self.clock = self.printed_at = time.monotonic()
-        self._say(f"stage {progress.stage + 1}/{len(self.task.stages)} ({stage.name}): up to {stage.steps} steps")
+        self._say(
+            f"stage {progress.stage + 1}/{len(self.task.stages)} ({stage.name}): up to {stage.steps} steps"
+        )
         while True:
             done, save = self._decide(stage.steps, budget_s)
             if save:
@@ -216,7 +227,9 @@ class TrainingLoop:
         else:
             save = now - self.saved_at > settings.checkpoint_minutes * 60
         save = save and progress.total_steps > self.saved_step and done < 1
-        decision = torch.tensor([done, float(save), progress.elapsed_s, progress.stage_elapsed_s], dtype=torch.float64)
+        decision = torch.tensor(
+            [done, float(save), progress.elapsed_s, progress.stage_elapsed_s], dtype=torch.float64
+        )
         if self.world_size > 1:
             dist.broadcast(decision, src=0, group=self.control)
         done, saved, progress.elapsed_s, progress.stage_elapsed_s = decision.tolist()
@@ -269,7 +282,9 @@ class TrainingLoop:
         self._say(f"evaluated in {time.monotonic() - started:.0f} s: {figures}")
         if self.run is None:
             return
-        self.run.log_metrics({f"eval/{name}": value for name, value in self.figures.items()}, self.progress.total_steps)
+        self.run.log_metrics(
+            {f"eval/{name}": value for name, value in self.figures.items()}, self.progress.total_steps
+        )
         for name, remark in evaluation.remarks.items():
             self.run.set_tag(f"eval.{name}", remark)
         for name, picture in evaluation.pictures.items():
@@ -285,23 +300,24 @@ class TrainingLoop:
 
     def _checkpoint(self) -> None:
         """Writes a checkpoint of all ranks through Ray Train and puts the averaged weights into the output folder."""
+        target = exported_path(self.settings.output, self.task.kind)
+        if self.average is not None:
+            extra = {"step": self.progress.total_steps, "ended": self.progress.ended, "figures": self.figures}
+            self.task.export(self.average.module, target, extra=extra)
+        self.saved_at, self.saved_step = time.monotonic(), self.progress.total_steps
+        metrics = {"step": self.progress.total_steps, **self.figures}
+        if self.settings.workers == 0:  # Ray Train's local mode keeps no checkpoints
+            ray.train.report(metrics)
+            return
         folder = Path(tempfile.mkdtemp(prefix="checkpoint_"))
         save_engine(self.engine, folder)
         if self.average is not None:
             torch.save(self.average.state_dict(), folder / _AVERAGE_FILE)
-            (folder / _STATE_FILE).write_text(
-                json.dumps({"progress": asdict(self.progress), "workers": self.world_size, "figures": self.figures})
-            )
-            extra = {"step": self.progress.total_steps, "ended": self.progress.ended, "figures": self.figures}
-            target = exported_path(self.settings.output, self.task.kind)
-            self.task.export(self.average.module, target, extra=extra)
+            state = {"progress": asdict(self.progress), "workers": self.world_size, "figures": self.figures}
+            (folder / _STATE_FILE).write_text(json.dumps(state))
             shutil.copyfile(target, folder / target.name)
-        ray.train.report(
-            {"step": self.progress.total_steps, **self.figures},
-            checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
-            delete_local_checkpoint_after_upload=self.settings.workers > 0,
-        )
-        self.saved_at, self.saved_step = time.monotonic(), self.progress.total_steps
+        checkpoint = ray.train.Checkpoint.from_directory(str(folder))
+        ray.train.report(metrics, checkpoint=checkpoint, delete_local_checkpoint_after_upload=True)
 
     def _restore(self) -> None:
         self.saved_step = 0

@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from pipelines import reconstruction
+from pipelines.evaluation import reconstruction_figures
 from pipelines.task import Batch, DataShard, Evaluation, Optimisation, Stage
 from portrait.media.contact_sheet import SheetRow, contact_sheet, error_map
-from portrait.media.tensors import frames_to_tensor, tensor_to_frames
-from portrait.metrics import LPIPS, l1, psnr
+from portrait.media.tensors import tensor_to_frames
+from portrait.metrics import LPIPS
 from portrait.metrics.perceptual import find_backbone
 from portrait.presets import Preset, VAEStage, VAETrainingConfig
 from portrait.presets.serialization import to_dict
@@ -109,7 +110,9 @@ class VAETask:
         )
         return batches(windows, sampler)
 
-    def loss(self, model: nn.Module, batch: Batch, *, seed: int, step: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    def loss(
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         training = self.training
         dtype = next(model.parameters()).dtype
         video, references = (_to_unit(batch[name], dtype) for name in ("video", "references"))
@@ -137,22 +140,10 @@ class VAETask:
         assert isinstance(model, VideoVAE)
         size = self.training.stages[stage_index].size
         clips = self._held_out(size)
-        figures: dict[str, list[float]] = {}
-        first: dict[int, torch.Tensor] = {}
-        for clip in clips:
-            truth = frames_to_tensor(clip.frames)
-            made = reconstruction.reconstruct(model, clip)
-            first = first or made
-            for count, video in made.items():
-                figures.setdefault(f"psnr_m{count}", []).append(float(psnr(video[None], truth[None])))
-                figures.setdefault(f"l1_m{count}", []).append(float(l1(video[None], truth[None])))
-        sheet = reconstruction_sheet(clips[0], first)
-        remarks = {} if self.lpips_weight else {"lpips": "not measured: needs backbone weights"}
-        return Evaluation(
-            metrics={name: float(np.mean(values)) for name, values in sorted(figures.items(), reverse=True)},
-            pictures={"reconstruction": sheet},
-            remarks=remarks,
-        )
+        figures = reconstruction_figures(model, clips)
+        sheet = reconstruction_sheet(clips[0], reconstruction.reconstruct(model, clips[0]))
+        remarks = {} if self.lpips_weight else {"lpips": "not measured: needs LPIPS backbone weights"}
+        return Evaluation(metrics=figures, pictures={"reconstruction": sheet}, remarks=remarks)
 
     def _held_out(self, size: int) -> list[reconstruction.HeldOutClip]:
         table = ClipTable.open(self.clips, self.clips_version)
@@ -164,7 +155,11 @@ class VAETask:
         )
 
     def export(self, model: nn.Module, path: Path, *, extra: Mapping[str, Any]) -> None:
-        made_from = {"clips": self.clips, "clips_version": self.clips_version, "lpips_weight": self.lpips_weight}
+        made_from = {
+            "clips": self.clips,
+            "clips_version": self.clips_version,
+            "lpips_weight": self.lpips_weight,
+        }
         checkpoints.save_model(path, model, kind="vae", preset=self.preset, extra={**made_from, **extra})
 
 

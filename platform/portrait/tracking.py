@@ -64,8 +64,14 @@ class Run:
         from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
-        finite = [Metric(key, float(value), now, step) for key, value in metrics.items() if math.isfinite(value)]
-        others = [RunTag(f"not_finite.{key}", str(step)) for key, value in metrics.items() if not math.isfinite(value)]
+        finite = [
+            Metric(key, float(value), now, step) for key, value in metrics.items() if math.isfinite(value)
+        ]
+        others = [
+            RunTag(f"not_finite.{key}", str(step))
+            for key, value in metrics.items()
+            if not math.isfinite(value)
+        ]
         _client(self.uri).log_batch(self.run_id, metrics=finite, tags=others)
 
     def log_image(self, image: np.ndarray, name: str) -> None:

@@ -1,0 +1,59 @@
+"""Trains the generator on a latents table: `python -m jobs.train_generator --latents URI --preset tiny --output DIR`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import command_line
+from pipelines.generator_task import GeneratorTask
+from pipelines.task_options import TrainingOptions, check_weights
+from pipelines.trainer import fit
+from portrait import presets
+from portrait.storage.latents import LatentTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGenerator(TrainingOptions):
+    """Trains the blockwise autoregressive generator and exports its averaged weights to OUTPUT/generator.safetensors."""
+
+    latents: str | None = None
+    """The latents table, a folder or URI; OUTPUT/latents.lance where not given."""
+    vae: Path | None = None
+    """The VAE that made the latents: with it, evaluations show and measure a generated clip."""
+    steps: int | None = None
+    """Optimiser steps; the preset's where not given."""
+    batch_size: int | None = None
+    """Windows a worker and step."""
+    learning_rate: float | None = None
+    """Peak learning rate."""
+
+
+def main(config: TrainGenerator) -> None:
+    """Trains and prints where the weights are and what they reach."""
+    preset = presets.load(config.preset)
+    latents = config.latents or str(config.folder / "latents.lance")
+    if config.vae is not None:
+        check_weights(config.vae, "vae", preset)
+    changes = {name: getattr(config, name) for name in ("steps", "batch_size", "learning_rate")}
+    task = GeneratorTask(
+        preset=preset,
+        latents=latents if "://" in latents else str(Path(latents).absolute()),
+        latents_version=LatentTable.open(latents).version,
+        training=dataclasses.replace(
+            preset.generator_training, **{name: value for name, value in changes.items() if value is not None}
+        ),
+        init=config.initial_weights("generator"),
+        vae=None if config.vae is None else str(config.vae.absolute()),
+    )
+    settings = config.connect()
+    result = fit(task, settings, resume=config.resume)
+    print(f"\ngenerator after {result.steps} steps: {result.weights}")
+    for name, value in result.figures.items():
+        print(f"  {name:16} {value:.3f}")
+    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, TrainGenerator)

@@ -1,0 +1,190 @@
+"""How good a pair of models is: reconstruction against the number of references, and whether a generated mouth follows
+the speech.
+
+The second is measured on synthetic heads of identities that no training table holds: there the mouth's true opening is
+known. A wrong recording of the same length is the control. Shapes: T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines import reconstruction
+from portrait.generator import Generator
+from portrait.media.contact_sheet import SheetRow, contact_sheet
+from portrait.media.tensors import frames_to_tensor, tensor_to_frames
+from portrait.metrics import l1, lip_aperture, psnr
+from portrait.metrics.correlation import correlation
+from portrait.presets import Preset
+from portrait.speech import build_speech_encoder
+from portrait.storage.clips import ClipTable
+from portrait.streaming import PortraitPipeline, prepare_portrait
+from portrait.synthetic import render_clip
+from portrait.vae import VideoVAE
+
+UNSEEN_IDENTITIES = 9_000_000
+"""Identities from here on are kept for evaluation: data preparation counts up from 0."""
+_FPS = 25
+_COLUMNS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSubject:
+    """A synthetic head with the truth about its speech, and a recording that is not its own."""
+
+    references: np.ndarray
+    """uint8 [3, H, W, 3]: first, last and middle frame."""
+    frames: np.ndarray
+    """uint8 [T, H, W, 3], the true video."""
+    audio: np.ndarray
+    """float32 [640·T], its speech."""
+    opening: np.ndarray
+    """float32 [T], the true opening of the mouth."""
+    wrong_audio: np.ndarray
+    """float32 [640·T], other words."""
+
+    @classmethod
+    def synthetic(cls, number: int, *, size: int, seconds: float = 4.0) -> GenerationSubject:
+        """The `number`-th unseen identity."""
+        clip = render_clip(UNSEEN_IDENTITIES + number, seconds, size=size, clip_seed=0)
+        other = render_clip(UNSEEN_IDENTITIES + number, seconds, size=64, clip_seed=1)
+        last = len(clip.frames) - 1
+        return cls(
+            references=clip.frames[[0, last, last // 2]],
+            frames=clip.frames,
+            audio=clip.audio,
+            opening=clip.mouth_opening,
+            wrong_audio=other.audio,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowExample:
+    """One subject with what was generated for it."""
+
+    subject: GenerationSubject
+    generated: np.ndarray
+    """uint8 [T, H, W, 3], from the right audio."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following:
+    """Figures of `measure_following` and what they were measured on."""
+
+    figures: dict[str, float]
+    """Means over the subjects."""
+    examples: list[FollowExample]
+
+
+def generate(
+    pipeline: PortraitPipeline, vae: VideoVAE, references: np.ndarray, audio: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """Frames uint8 [T, H, W, 3] that the streaming pipeline makes of a recording."""
+    portrait = prepare_portrait(vae, list(references))
+    return np.concatenate([block.frames for block in pipeline.stream(portrait, audio, seed=seed)])
+
+
+def measure_following(
+    vae: VideoVAE,
+    generator: Generator,
+    preset: Preset,
+    subjects: Sequence[GenerationSubject],
+    *,
+    references: int = 1,
+) -> Following:
+    """Correlation of the generated mouth's opening with the truth, for the right and for a wrong recording.
+
+    Returns:
+        `follow_right`, `follow_wrong`; `follow_ceiling` is that of the VAE's reconstruction of the true video, with
+        the same references: the most that a perfect generator could reach.
+    """
+    pipeline = PortraitPipeline(build_speech_encoder(preset.speech), generator, vae, preset.sampling)
+    found: dict[str, list[float]] = {"follow_right": [], "follow_wrong": [], "follow_ceiling": []}
+    examples = []
+    for subject in subjects:
+        shown = subject.references[:references]
+        right = generate(pipeline, vae, shown, subject.audio)
+        wrong = generate(pipeline, vae, shown, subject.wrong_audio)
+        rebuilt = _reconstructed(vae, subject, references)
+        for name, frames in (("follow_right", right), ("follow_wrong", wrong), ("follow_ceiling", rebuilt)):
+            length = min(len(frames), len(subject.opening))
+            found[name].append(correlation(lip_aperture(frames[:length]), subject.opening[:length]))
+        examples.append(FollowExample(subject=subject, generated=right))
+    # A mouth that does not move correlates with nothing: 0, not "not a number".
+    figures = {name: float(np.nan_to_num(values).mean()) for name, values in found.items()}
+    return Following(figures=figures, examples=examples)
+
+
+def _reconstructed(vae: VideoVAE, subject: GenerationSubject, references: int) -> np.ndarray:
+    frames = subject.frames[: len(subject.frames) - (len(subject.frames) - 1) % 4]
+    clip = reconstruction.HeldOutClip(clip_id="subject", frames=frames, references=subject.references)
+    made = reconstruction.reconstruct(vae, clip, (references,))[references]
+    return tensor_to_frames(made)
+
+
+def follow_sheet(example: FollowExample) -> np.ndarray:
+    """References, truth and generated frames under the waveform of the speech: uint8 [H, W, 3]."""
+    subject = example.subject
+    length = min(len(example.generated), len(subject.frames))
+    shown = np.linspace(0, length - 1, _COLUMNS).round().astype(int)
+    rows = [
+        SheetRow(label="references", frames=subject.references),
+        SheetRow(label="truth", frames=subject.frames[shown], timed=True),
+        SheetRow(label="generated", frames=example.generated[shown], timed=True),
+    ]
+    return contact_sheet(rows, audio=subject.audio, frame_times=(shown + 0.5) / _FPS)
+
+
+@torch.no_grad()
+def measure_reconstruction(
+    vae: VideoVAE, table: ClipTable, *, size: int, clips: int, num_frames: int | None = None
+) -> dict[str, float]:
+    """PSNR (dB) and L1 for M = 0…3 on a table's held-out clips, means over clips."""
+    split = reconstruction.held_out_split(table)
+    return reconstruction_figures(
+        vae, reconstruction.read_clips(table, split=split, size=size, count=clips, num_frames=num_frames)
+    )
+
+
+def reconstruction_figures(vae: VideoVAE, clips: Sequence[reconstruction.HeldOutClip]) -> dict[str, float]:
+    """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3`: means over clips."""
+    found: dict[str, list[float]] = {}
+    for clip in clips:
+        truth = frames_to_tensor(clip.frames)
+        for count, video in reconstruction.reconstruct(vae, clip).items():
+            found.setdefault(f"psnr_m{count}", []).append(float(psnr(video[None], truth[None])))
+            found.setdefault(f"l1_m{count}", []).append(float(l1(video[None], truth[None])))
+    return {name: float(np.mean(values)) for name, values in sorted(found.items(), reverse=True)}
+
+
+def synthetic_clips(count: int, *, size: int, seconds: float = 3.0) -> list[reconstruction.HeldOutClip]:
+    """Clips of unseen synthetic identities, references by the paper's protocol."""
+    clips = []
+    for number in range(count):
+        frames = render_clip(UNSEEN_IDENTITIES + number, seconds, size=size).frames
+        frames = frames[: len(frames) - (len(frames) - 1) % 4]
+        last = len(frames) - 1
+        clips.append(
+            reconstruction.HeldOutClip(
+                clip_id=f"synthetic-{number}", frames=frames, references=frames[[0, last, len(frames) // 2]]
+            )
+        )
+    return clips
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """An evaluation as a Markdown table; what was not measured says why."""
+    lines = [
+        f"Weights: {report['weights']}. Data: {report['data']}. Hardware: {report['hardware']}.",
+        "",
+        "| figure | value |",
+        "|---|---|",
+    ]
+    for name, value in report["figures"].items():
+        lines.append(f"| {name} | {value:.3f} |" if isinstance(value, float) else f"| {name} | {value} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,180 @@
+"""Training of the generator on windows of latents, with teacher forcing (paper, "Blockwise autoregressive latent
+generation"). It reads the latents table and never decodes video, but for the clip that an evaluation shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines.evaluation import GenerationSubject, follow_sheet, measure_following
+from pipelines.task import Batch, DataShard, Evaluation, Optimisation, Stage
+from portrait.generator import Generator, flow_matching_loss
+from portrait.presets import GeneratorTrainingConfig, Preset
+from portrait.presets.serialization import to_dict
+from portrait.storage import checkpoints
+from portrait.storage.latents import LatentTable, Statistics
+from portrait.storage.reader import EpochSampler, LatentWindows, batches, collate
+from portrait.storage.sampler import Draw
+
+EVALUATION_SEED = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTask:
+    """Trains `preset.generator` on a latents table."""
+
+    preset: Preset
+    """The system whose generator is trained."""
+    latents: str
+    """URI of the latents table."""
+    latents_version: int
+    """Version of the table that is read, also after a resume."""
+    training: GeneratorTrainingConfig
+    """Optimiser, dropouts and steps; the preset's, or overridden."""
+    init: str | None = None
+    """A generator file to start from; None for new weights."""
+    vae: str | None = None
+    """The VAE file that made the latents: with it, evaluations also show and measure a generated clip."""
+    evaluation_windows: int = 32
+    """Held-out windows that an evaluation takes the loss of."""
+    kind: str = "generator"
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        training = self.training
+        return [
+            Stage(
+                name=f"{self.preset.generator.window_latents} latents",
+                steps=training.steps,
+                batch_size=training.batch_size,
+                learning_rate=training.learning_rate,
+            )
+        ]
+
+    @property
+    def optimisation(self) -> Optimisation:
+        return Optimisation(
+            warmup_steps=self.training.warmup_steps,
+            weight_decay=self.training.weight_decay,
+            gradient_clip=self.training.gradient_clip,
+            ema_decay=self.training.ema_decay,
+        )
+
+    def params(self) -> dict[str, Any]:
+        return {
+            "preset": self.preset.name,
+            "generator": to_dict(self.preset.generator),
+            "generator_training": to_dict(self.training),
+            "latents": self.latents,
+            "latents_version": self.latents_version,
+            "init": self.init,
+        }
+
+    @cached_property
+    def table(self) -> LatentTable:
+        return LatentTable.open(self.latents, self.latents_version)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Moments that latents are normalised by: those the initial weights know, else the table's.
+
+        A few clips of one person have quite other moments than the data the initial weights have learnt from.
+        """
+        if self.init is None:
+            return self.table.statistics
+        generator = checkpoints.load_generator(self.init, preset=self.preset)
+        return Statistics(mean=generator.latent_mean, std=generator.latent_std)
+
+    def build(self) -> Generator:
+        if self.init is not None:
+            return checkpoints.load_generator(self.init, preset=self.preset).train()
+        generator = Generator(self.preset.generator)
+        generator.latent_mean.copy_(self.statistics.mean)
+        generator.latent_std.copy_(self.statistics.std)
+        return generator
+
+    def _windows(self, split: str, seed: int) -> LatentWindows:
+        windows = LatentWindows(
+            self.latents,
+            self.preset.generator.window_latents,
+            seed=seed,
+            split=split,
+            version=self.latents_version,
+        )
+        windows.statistics = self.statistics
+        return windows
+
+    def batches(self, stage_index: int, shard: DataShard) -> Iterator[Batch]:
+        windows = self._windows("train", shard.seed)
+        sampler = EpochSampler(
+            len(windows),
+            seed=shard.seed,
+            rank=shard.rank,
+            world_size=shard.world_size,
+            batch_size=self.stages[stage_index].batch_size,
+            start_step=shard.start_step,
+        )
+        return batches(windows, sampler)
+
+    def loss(
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        # The trainer seeds the global generator by (seed, step, rank).
+        del seed, step
+        rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        return flow_matching_loss(model, batch, config=self.training, rng=rng)
+
+    def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
+        """The flow-matching loss on held-out windows; with a VAE also how a generated mouth follows the speech."""
+        del stage_index
+        assert isinstance(model, Generator)
+        figures = {"flow_loss": self._held_out_loss(model)}
+        if self.vae is None:
+            return Evaluation(metrics=figures, remarks={"follow": "not measured: needs --vae"})
+        vae = checkpoints.load_vae(self.vae, preset=self.preset).to(model.latent_mean.device)
+        subject = GenerationSubject.synthetic(EVALUATION_SEED, size=self.preset.video.size)
+        following = measure_following(vae, model, self.preset, [subject])
+        figures |= following.figures
+        return Evaluation(metrics=figures, pictures={"generated": follow_sheet(following.examples[0])})
+
+    def _held_out_loss(self, model: Generator) -> float:
+        splits = {row["split"] for row in self.table.rows(("split",))}
+        split = next((name for name in ("val", "test") if name in splits), "train")
+        windows = self._windows(split, EVALUATION_SEED)
+        draws = [
+            Draw(index // len(windows), index % len(windows)) for index in range(self.evaluation_windows)
+        ]
+        size = min(self.training.batch_size, self.evaluation_windows)
+        rng = torch.Generator().manual_seed(EVALUATION_SEED)
+        losses = []
+        for start in range(0, len(draws), size):
+            batch = collate(windows.__getitems__(draws[start : start + size]))
+            tensors = {
+                name: value.to(model.latent_mean.device)
+                for name, value in batch.items()
+                if isinstance(value, torch.Tensor)
+            }
+            loss, _ = flow_matching_loss(model, tensors, config=self.training, rng=rng)
+            losses.append(float(loss))
+        return float(np.mean(losses))
+
+    def export(self, model: nn.Module, path: Path, *, extra: Mapping[str, Any]) -> None:
+        vae_version, speech_encoder, look_ahead = self.table.makers()
+        made_from = {
+            "latents": self.latents,
+            "latents_version": self.latents_version,
+            "vae_version": vae_version,
+            "speech_encoder": speech_encoder,
+            "look_ahead_samples": look_ahead,
+        }
+        checkpoints.save_model(
+            path, model, kind="generator", preset=self.preset, extra={**made_from, **extra}
+        )

@@ -1,0 +1,177 @@
+"""Clips to the `latents` table: every clip is encoded once, by Ray Data actors (design: "Tables").
+
+A clip's own latents hold only its first frame as a picture, so K frames spread over it are encoded each as a picture:
+the generator's references. Clips that are in the table already are skipped, so a killed run goes on.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray.data
+import torch
+
+from pipelines.reconstruction import encode_in_blocks, picture_at
+from portrait.media.audio import decode_flac
+from portrait.media.mp4 import decode_window
+from portrait.media.tensors import frames_to_tensor
+from portrait.presets import Preset
+from portrait.speech import build_speech_encoder
+from portrait.storage import checkpoints, fragments
+from portrait.storage.clips import ClipTable
+from portrait.storage.latents import LatentRow, LatentTable
+
+REFERENCE_PICTURES = 8
+"""K, frames of a clip that are also encoded as pictures."""
+_ROWS_A_COMMIT = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingReport:
+    """What an encoding run did."""
+
+    encoded: int
+    """Clips added to the table."""
+    skipped: int
+    """Clips that were in the table already."""
+    failed: dict[str, str]
+    """Clips that could not be encoded, with the reason."""
+    table: LatentTable
+    """The table afterwards."""
+
+
+class EncodeClips:
+    """Ray Data actor: row numbers of the clips table in, pickled `LatentRow`s out."""
+
+    def __init__(
+        self, clips: str, version: int, vae_file: str, preset: Preset, device: str, threads: int
+    ) -> None:
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        self.table = ClipTable.open(clips, version)
+        self.rows = self.table.rows(("clip_id", "identity", "split", "num_frames"))
+        self.size = preset.video.size
+        self.vae = checkpoints.load_vae(vae_file, preset=preset).to(device)
+        self.vae_version = checkpoints.read_header(vae_file).version
+        self.speech = build_speech_encoder(preset.speech, device=device)
+        self.device = device
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        encoded: dict[str, list[Any]] = {"clip_id": [], "row": [], "error": []}
+        for index in batch["item"]:
+            clip_id = self.rows[int(index)]["clip_id"]
+            row, error = b"", ""
+            try:
+                row = pickle.dumps(self.encode(int(index)))
+            except (ValueError, OSError) as problem:  # one damaged clip must not cost the others
+                error = " ".join(str(problem).split()) or type(problem).__name__
+            for name, value in (("clip_id", clip_id), ("row", row), ("error", error)):
+                encoded[name].append(value)
+        return encoded
+
+    @torch.no_grad()
+    def encode(self, index: int) -> LatentRow:
+        """One clip of the table."""
+        row = self.rows[index]
+        video, audio = self.table.read_media([index])[0]
+        length = int(row["num_frames"])
+        length -= (length - 1) % self.vae.config.time_factor
+        frames = decode_window(video, range(length))
+        frames = np.stack([picture_at(frame, self.size) for frame in frames])
+        video_1CTHW = frames_to_tensor(frames).unsqueeze(0).to(self.device)
+        posterior = encode_in_blocks(self.vae, video_1CTHW)
+        numbers = sorted({int(i) for i in np.linspace(0, length - 1, REFERENCE_PICTURES).round()})
+        pictures = self.vae.encode(video_1CTHW[0, :, numbers].transpose(0, 1).unsqueeze(2))
+        return LatentRow(
+            clip_id=row["clip_id"],
+            identity=row["identity"],
+            split=row["split"],
+            vae_version=self.vae_version,
+            num_frames=length,
+            mean=posterior.mean[0].float().cpu(),
+            variance=posterior.log_variance[0].float().exp().cpu(),
+            reference_latents=pictures.mean[:, :, 0].float().cpu(),
+            reference_frames=tuple(numbers),
+            speech=torch.from_numpy(self.speech.features(decode_flac(audio), length)),
+            speech_encoder=self.speech.id,
+            look_ahead_samples=self.speech.look_ahead_samples,
+        )
+
+
+def encode_latents(
+    clips: str, vae_file: str, latents: str, *, actors: int = 1, gpu: bool = False, threads: int = 1
+) -> EncodingReport:
+    """Encodes the clips of a table that the latents table does not hold yet.
+
+    Args:
+        clips: URI of the clips table.
+        vae_file: the VAE; its preset also says which speech encoder and picture size.
+        latents: URI of the latents table, made where it is missing.
+        actors: encoders at work at the same time.
+        gpu: whether each takes a GPU.
+        threads: arithmetic threads of each on the CPU.
+
+    Raises:
+        FileNotFoundError: the clips table or the VAE is missing.
+        ValueError: the latents table is of another VAE or speech encoder, or no clip could be encoded.
+    """
+    header = checkpoints.read_header(vae_file)
+    if header.kind != "vae":
+        raise ValueError(f"{vae_file} holds a model of kind {header.kind!r}, expected 'vae'")
+    table = ClipTable.open(clips)
+    done: set[str] = set()
+    if fragments.exists(latents):
+        existing = LatentTable.open(latents)
+        done, makers = existing.clip_ids(), existing.makers()
+        if makers[0] != header.version:
+            raise ValueError(
+                f"{latents} holds latents of VAE {makers[0]}, {vae_file} is {header.version}: write to another table"
+            )
+    todo = [index for index, row in enumerate(table.rows(("clip_id",))) if row["clip_id"] not in done]
+    failed: dict[str, str] = {}
+    encoded = 0
+    for rows in _encoded(todo, clips, table.version, vae_file, header.preset, actors, gpu, threads, failed):
+        LatentTable.append(latents, rows)
+        encoded += len(rows)
+    if not encoded and not done:
+        reasons = "; ".join(f"{clip}: {reason}" for clip, reason in list(failed.items())[:3])
+        raise ValueError(f"{clips}: no clip could be encoded ({reasons or 'the table is empty'})")
+    return EncodingReport(encoded=encoded, skipped=len(done), failed=failed, table=LatentTable.open(latents))
+
+
+def _encoded(
+    todo: list[int],
+    clips: str,
+    version: int,
+    vae_file: str,
+    preset: Preset,
+    actors: int,
+    gpu: bool,
+    threads: int,
+    failed: dict[str, str],
+) -> Iterator[list[LatentRow]]:
+    """Encoded rows in portions of a commit; fills `failed`."""
+    if not todo:
+        return
+    dataset = ray.data.from_items(todo, override_num_blocks=max(1, min(len(todo), 4 * actors))).map_batches(
+        EncodeClips,
+        fn_constructor_args=(clips, version, vae_file, preset, "cuda" if gpu else "cpu", threads),
+        batch_size=4,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_gpus=1 if gpu else None,
+    )
+    portion: list[LatentRow] = []
+    for entry in dataset.iter_rows():
+        if entry["error"]:
+            failed[entry["clip_id"]] = entry["error"]
+            continue
+        portion.append(pickle.loads(entry["row"]))  # noqa: S301 - made by our own actors a moment ago
+        if len(portion) == _ROWS_A_COMMIT:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
