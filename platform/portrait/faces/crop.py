@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from portrait.faces.detector import Face, FaceDetector, HaarDetector, NoFaceError
-from portrait.faces.track import FaceTrack
+from portrait.faces.track import FaceTrack, median_face, overlap
 
 FACE_WIDTH = 0.44
 """Face width (cheek to cheek) as a share of the crop's side."""
@@ -126,7 +126,7 @@ def _crop_one(frame: np.ndarray, crop: CropBox, size: int) -> np.ndarray:
 def crop_portrait_image(
     image: np.ndarray, size: int, detector: FaceDetector | None = None, *, name: str = "picture"
 ) -> np.ndarray:
-    """Cuts the portrait of the largest face out of a still picture.
+    """Cuts the portrait of the main face (the largest sure one) out of a still picture.
 
     Args:
         image: RGB uint8 [H, W, 3].
@@ -156,15 +156,19 @@ def find_portrait_face(image: np.ndarray, detector: FaceDetector, *, name: str =
     Raises:
         NoFaceError: no face in any view.
     """
-    found: list[Face] = []
+    people: list[list[Face]] = []
     for border in (0.0, 0.06, 0.13, 0.3):
-        if border > 0.2 and found:
+        if border > 0.2 and people:
             break
         pad_y, pad_x = round(image.shape[0] * border), round(image.shape[1] * border)
         view = cv2.copyMakeBorder(image, pad_y, pad_y, pad_x, pad_x, borderType=cv2.BORDER_REPLICATE)
-        for face in detector.detect(view)[:1]:
-            found.append(Face(x=face.x - pad_x, y=face.y - pad_y, w=face.w, h=face.h, score=face.score))
-    if not found:
+        for found in detector.detect(view):
+            face = Face(x=found.x - pad_x, y=found.y - pad_y, w=found.w, h=found.h, score=found.score)
+            same = next((faces for faces in people if overlap(faces[0], face) > 0.4), None)
+            if same is None:
+                people.append([face])
+            else:
+                same.append(face)
+    if not people:
         raise NoFaceError(f"{name}: no face found, expected a picture that shows one from the front")
-    x, y, w, h = np.median([(f.x + f.w / 2, f.y + f.h / 2, f.w, f.h) for f in found], axis=0)
-    return Face(x=float(x - w / 2), y=float(y - h / 2), w=float(w), h=float(h), score=max(f.score for f in found))
+    return median_face(max(people, key=lambda faces: sum(face.w * face.score for face in faces)))

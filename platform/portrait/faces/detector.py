@@ -49,20 +49,25 @@ class FaceDetector(Protocol):
 
 
 class HaarDetector:
-    """OpenCV's cascades: frontal faces first, faces in profile where there is no frontal one.
+    """OpenCV's cascades: two frontal ones that check each other, and faces in profile where these find none.
+
+    Alone, the newer frontal cascade sometimes fires on half a face, and the older one on the background; where they meet
+    they are right, and the mean of their squares wavers less than either.
 
     Args:
         working_size: the picture's longer side is brought to this before searching; a face narrower than about a tenth
             of that side is not found.
     """
 
-    # Measured against YuNet's boxes on the real clips: the frontal cascade's square is 1.25 ± 0.08 of the face's width
-    # and has the same centre; the profile cascade's square is about as wide as the head, which lies to its front.
+    # Squares as multiples of the face's width, measured against YuNet's boxes on the real clips (the spread over clips is
+    # 0.07); their centres agree within 0.05 of the width.
     _FRONTAL_WIDTH = 1.26
+    _LOOSE_WIDTH = 1.31
     _PROFILE_WIDTH = 1.35
+    _SURE_VOTES = 9
     _ASPECT = 1.39
 
-    def __init__(self, working_size: int = 288) -> None:
+    def __init__(self, working_size: int = 272) -> None:
         if not hasattr(cv2, "CascadeClassifier"):
             raise ImportError(
                 f"cv2: version {cv2.__version__} has no Haar cascades, expected opencv-python-headless<5 "
@@ -70,7 +75,7 @@ class HaarDetector:
             )
         self.working_size = working_size
         self._frontal = _cascade("haarcascade_frontalface_alt2.xml")
-        self._frontal_loose = _cascade("haarcascade_frontalface_default.xml")
+        self._loose = _cascade("haarcascade_frontalface_default.xml")
         self._profile = _cascade("haarcascade_profileface.xml")
 
     def __reduce__(self) -> tuple[type[HaarDetector], tuple[int]]:
@@ -86,17 +91,20 @@ class HaarDetector:
         grey = cv2.equalizeHist(grey)
         least = max(24, round(max(grey.shape) / 11))
         squares = _search(self._frontal, grey, least, neighbours=4)
-        width = self._FRONTAL_WIDTH
-        if not squares:
-            squares = _search(self._frontal_loose, grey, least, neighbours=7)
-            # The older cascade's squares are a little larger than the newer one's.
-            width = self._FRONTAL_WIDTH * 1.06
-        if not squares:
-            mirrored = _search(self._profile, np.ascontiguousarray(grey[:, ::-1]), least, neighbours=4)
-            squares = _search(self._profile, grey, least, neighbours=4)
-            squares += [(grey.shape[1] - x - s, y, s, votes) for x, y, s, votes in mirrored]
-            width = self._PROFILE_WIDTH
-        faces = [self._face(x, y, s, votes, width, scale) for x, y, s, votes in squares]
+        frontal = [self._face(*square, self._FRONTAL_WIDTH, scale) for square in squares]
+        # The second opinion is asked where the first saw something, else everywhere.
+        x0, y0, x1, y1 = _surroundings(squares, grey.shape)
+        around = _search(self._loose, np.ascontiguousarray(grey[y0:y1, x0:x1]), least, neighbours=5)
+        loose = [self._face(x + x0, y + y0, side, n, self._LOOSE_WIDTH, scale) for x, y, side, n in around]
+        faces = _agree(frontal, loose, sure_votes=self._SURE_VOTES)
+        return faces or self._in_profile(grey, least, scale)
+
+    def _in_profile(self, grey: np.ndarray, least: int, scale: float) -> list[Face]:
+        """The profile cascade knows one side only: search the mirrored picture as well."""
+        squares = _search(self._profile, grey, least, neighbours=5)
+        mirrored = _search(self._profile, np.ascontiguousarray(grey[:, ::-1]), least, neighbours=5)
+        squares += [(grey.shape[1] - x - side, y, side, votes) for x, y, side, votes in mirrored]
+        faces = [self._face(*square, self._PROFILE_WIDTH, scale) for square in squares]
         return drop_nested(sorted(faces, key=lambda face: -face.w))
 
     def _face(self, x: float, y: float, side: float, votes: float, width: float, scale: float) -> Face:
@@ -118,17 +126,59 @@ def _search(
 ) -> list[tuple[float, float, float, float]]:
     """Runs a cascade: [(x, y, side, votes)]; the votes are how many windows agreed."""
     squares, votes = cascade.detectMultiScale2(
-        grey, scaleFactor=1.12, minNeighbors=neighbours, minSize=(least, least)
+        grey, scaleFactor=1.13, minNeighbors=neighbours, minSize=(least, least)
     )
     return [(float(x), float(y), float(w), float(n)) for (x, y, w, _), n in zip(squares, votes, strict=True)]
 
 
+def _surroundings(
+    squares: list[tuple[float, float, float, float]], shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """A region (x0, y0, x1, y1) with room for whole faces around what may be parts of them; all where there are none."""
+    height, width = shape[:2]
+    if not squares:
+        return 0, 0, width, height
+    x0 = min(x - 1.2 * side for x, _, side, _ in squares)
+    y0 = min(y - 1.2 * side for _, y, side, _ in squares)
+    x1 = max(x + 2.2 * side for x, _, side, _ in squares)
+    y1 = max(y + 2.2 * side for _, y, side, _ in squares)
+    return max(0, int(x0)), max(0, int(y0)), min(width, int(x1) + 1), min(height, int(y1) + 1)
+
+
+def _agree(frontal: list[Face], loose: list[Face], *, sure_votes: int) -> list[Face]:
+    """Joins what two cascades found: pairs of like size become their mean; what only the older one saw needs more votes.
+
+    Returns:
+        Faces, the largest first, none inside another.
+    """
+    joined: list[Face] = []
+    for face in loose:
+        inside = [other for other in frontal if _holds(face, other)]
+        like = [other for other in inside if 0.75 < other.w / face.w < 1.33]
+        if like:
+            x, y, w, h = np.mean([(f.x, f.y, f.w, f.h) for f in (face, like[0])], axis=0)
+            joined.append(
+                Face(x=float(x), y=float(y), w=float(w), h=float(h), score=face.score + like[0].score)
+            )
+        elif inside or face.score >= sure_votes:
+            joined.append(face)
+    # Where one face is certain, a doubtful second one is the background's doing.
+    frontal = [face for face in frontal if not joined or face.score >= sure_votes]
+    by_width = sorted(joined, key=lambda face: -face.w) + sorted(frontal, key=lambda face: -face.w)
+    return sorted(drop_nested(by_width), key=lambda face: -face.w)
+
+
+def _holds(face: Face, other: Face) -> bool:
+    """Whether the centre of `other` lies in `face`."""
+    x, y = other.centre
+    return face.x <= x <= face.x + face.w and face.y <= y <= face.y + face.h
+
+
 def drop_nested(faces: list[Face]) -> list[Face]:
-    """Keeps the larger of two boxes where the smaller's centre lies in it (a cascade also fires on parts of a face)."""
+    """Of faces in descending order of preference, drops each whose centre lies in one before it: cascades also fire on parts."""
     kept: list[Face] = []
     for face in faces:
-        x, y = face.centre
-        if not any(f.x <= x <= f.x + f.w and f.y <= y <= f.y + f.h for f in kept):
+        if not any(_holds(other, face) for other in kept):
             kept.append(face)
     return kept
 

@@ -39,7 +39,7 @@ class _Chain:
 def track_faces(
     frames: Iterable[np.ndarray], detector: FaceDetector, every: int = 5, *, name: str = "clip", fps: int = 25
 ) -> FaceTrack:
-    """Follows the clip's main face: the one that is large for longest.
+    """Follows the clip's main face: the one that is large, and surely a face, for longest.
 
     Args:
         frames: RGB pictures uint8 [H, W, 3], an array or an iterator that is read once.
@@ -96,15 +96,15 @@ def _main_chain(chains: list[_Chain]) -> tuple[_Chain, list[_Chain]]:
 
     A head that turns away and comes back, or a nod too quick for the linking, breaks a chain without being someone else.
     """
-    best = max(chains, key=lambda chain: sum(face.w for face in chain.faces))
-    typical = _median_face(best)
+    best = max(chains, key=lambda chain: sum(face.w * face.score for face in chain.faces))
+    typical = median_face(best.faces)
     times = set(best.times)
     joined = list(zip(best.times, best.faces, strict=True))
     others: list[_Chain] = []
     for chain in chains:
         if chain is best:
             continue
-        if times & set(chain.times) or overlap(_median_face(chain), typical) < _MIN_OVERLAP:
+        if times & set(chain.times) or overlap(median_face(chain.faces), typical) < _MIN_OVERLAP:
             others.append(chain)
             continue
         joined += zip(chain.times, chain.faces, strict=True)
@@ -113,9 +113,12 @@ def _main_chain(chains: list[_Chain]) -> tuple[_Chain, list[_Chain]]:
     return _Chain(times=[time for time, _ in joined], faces=[face for _, face in joined]), others
 
 
-def _median_face(chain: _Chain) -> Face:
-    x, y, w, h = np.median([(f.x, f.y, f.w, f.h) for f in chain.faces], axis=0)
-    return Face(x=float(x), y=float(y), w=float(w), h=float(h), score=0.0)
+def median_face(faces: list[Face]) -> Face:
+    """The typical one of several boxes of a face: the median of centres and sizes."""
+    x, y, w, h = np.median([(*f.centre, f.w, f.h) for f in faces], axis=0)
+    return Face(
+        x=float(x - w / 2), y=float(y - h / 2), w=float(w), h=float(h), score=max(face.score for face in faces)
+    )
 
 
 def overlap(a: Face, b: Face) -> float:

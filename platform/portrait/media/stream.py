@@ -59,17 +59,17 @@ class H264BlockEncoder:
         height: pixels, even.
         fps: frames per second.
         crf: x264's constant quality, smaller is better.
-        preset: x264's trade of size against time.
 
     Raises:
         ValueError: odd or non-positive size.
     """
 
-    def __init__(self, width: int, height: int, fps: int = 25, *, crf: float = 20, preset: str = "veryfast") -> None:
+    def __init__(self, width: int, height: int, fps: int = 25, *, crf: float = 20) -> None:
         if width <= 0 or height <= 0 or width % 2 or height % 2:
             raise ValueError(f"size: H.264 4:2:0 needs an even, positive height and width, found {height}×{width}")
         self.width, self.height, self.fps = width, height, fps
-        self._options = {"crf": str(crf), "preset": preset, "tune": "zerolatency", "profile": "baseline"}
+        # One preset for all: it shows in the parameter sets, and the blocks of a stream must agree on them.
+        self._options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency", "profile": "baseline"}
         self._convert = VideoReformatter()
         self.parameter_sets = _parameter_sets(self._open())
 
@@ -80,8 +80,8 @@ class H264BlockEncoder:
         context.width, context.height, context.pix_fmt = self.width, self.height, "yuv420p"
         context.time_base, context.framerate = Fraction(1, self.fps), Fraction(self.fps)
         context.flags |= Flags.global_header
-        # Only the first frame is a key frame, however long the block. "stitchable" and one reference frame keep quality
-        # and preset out of the parameter sets.
+        # Only the first frame is a key frame, however long the block. "stitchable" keeps the quality
+        # out of the parameter sets.
         params = "keyint=infinite:scenecut=0:threads=1:open-gop=0:ref=1:stitchable=1"
         context.options = self._options | {"x264-params": params}
         tag_colours(context)
