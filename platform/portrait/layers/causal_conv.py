@@ -104,6 +104,8 @@ class ResidualBlock(nn.Module):
         self.conv1 = CausalConv3d(channels, channels, kernel_time=kernel_time)
         self.norm2 = ChannelRMSNorm(channels)
         self.conv2 = CausalConv3d(channels, channels, kernel_time=1)
+        with torch.no_grad():  # a block begins close to the identity, so that a deep stack begins as its shortcuts
+            self.conv2.conv.weight.mul_(0.1)
 
     def forward(self, x_BCTHW: Tensor, history: History | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x_BCTHW)), history)
