@@ -1,4 +1,4 @@
-"""Trains the generator on a latents table: `python -m jobs.train_generator --latents URI --preset tiny --output DIR`."""
+"""Trains the generator on a latents table: `python -m jobs.train_generator --latents URI --output DIR`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portrait.storage.latents import LatentTable
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGenerator(TrainingOptions):
-    """Trains the blockwise autoregressive generator and exports its averaged weights to OUTPUT/generator.safetensors."""
+    """Trains the autoregressive generator and exports its averaged weights to OUTPUT/generator.safetensors."""
 
     latents: str | None = None
     """The latents table, a folder or URI; OUTPUT/latents.lance where not given."""

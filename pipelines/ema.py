@@ -22,9 +22,10 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, weights: Iterable[torch.Tensor], buffers: Iterable[torch.Tensor]) -> None:
         """Moves the average towards `weights` (in the order of the module's parameters); buffers are copied."""
-        averages = list(self.module.parameters())
+        averages: list[torch.Tensor] = list(self.module.parameters())
         current = [
-            weight.detach().to(average.device, torch.float32) for weight, average in zip(weights, averages)
+            weight.detach().to(average.device, torch.float32)
+            for weight, average in zip(weights, averages, strict=True)
         ]
         torch._foreach_lerp_(averages, current, 1 - self.current_decay())
         for mine, theirs in zip(self.module.buffers(), buffers, strict=True):

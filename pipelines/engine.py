@@ -107,7 +107,7 @@ def set_learning_rate(engine: Any, learning_rate: float) -> None:
 
 
 def save_engine(engine: Any, folder: Path) -> None:
-    """Writes this rank's part of the engine's state; all ranks call it, each with a folder of its own or one for all."""
+    """Writes this rank's part of the engine's state; all ranks call it, each with a folder of its own."""
     engine.save_checkpoint(str(folder), tag=_TAG)
 
 

@@ -44,21 +44,37 @@ class EncodingReport:
     """The table afterwards."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """What an encoding actor works with."""
+
+    clips: str
+    """URI of the clips table."""
+    clips_version: int
+    """Version of it."""
+    vae_file: str
+    """The VAE."""
+    preset: Preset
+    """The VAE file's preset: picture size and speech encoder."""
+    device: str
+    """`cpu` or `cuda`."""
+    threads: int
+    """Arithmetic threads on the CPU."""
+
+
 class EncodeClips:
     """Ray Data actor: row numbers of the clips table in, pickled `LatentRow`s out."""
 
-    def __init__(
-        self, clips: str, version: int, vae_file: str, preset: Preset, device: str, threads: int
-    ) -> None:
-        if device == "cpu":
-            torch.set_num_threads(threads)
-        self.table = ClipTable.open(clips, version)
+    def __init__(self, settings: EncoderSettings) -> None:
+        if settings.device == "cpu":
+            torch.set_num_threads(settings.threads)
+        self.table = ClipTable.open(settings.clips, settings.clips_version)
         self.rows = self.table.rows(("clip_id", "identity", "split", "num_frames"))
-        self.size = preset.video.size
-        self.vae = checkpoints.load_vae(vae_file, preset=preset).to(device)
-        self.vae_version = checkpoints.read_header(vae_file).version
-        self.speech = build_speech_encoder(preset.speech, device=device)
-        self.device = device
+        self.size = settings.preset.video.size
+        self.vae = checkpoints.load_vae(settings.vae_file, preset=settings.preset).to(settings.device)
+        self.vae_version = checkpoints.read_header(settings.vae_file).version
+        self.speech = build_speech_encoder(settings.preset.speech, device=settings.device)
+        self.device = settings.device
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         encoded: dict[str, list[Any]] = {"clip_id": [], "row": [], "error": []}
@@ -132,9 +148,17 @@ def encode_latents(
                 f"{latents} holds latents of VAE {makers[0]}, {vae_file} is {header.version}: write to another table"
             )
     todo = [index for index, row in enumerate(table.rows(("clip_id",))) if row["clip_id"] not in done]
+    settings = EncoderSettings(
+        clips=clips,
+        clips_version=table.version,
+        vae_file=vae_file,
+        preset=header.preset,
+        device="cuda" if gpu else "cpu",
+        threads=threads,
+    )
     failed: dict[str, str] = {}
     encoded = 0
-    for rows in _encoded(todo, clips, table.version, vae_file, header.preset, actors, gpu, threads, failed):
+    for rows in _encoded(todo, settings, actors, failed):
         LatentTable.append(latents, rows)
         encoded += len(rows)
     if not encoded and not done:
@@ -144,25 +168,17 @@ def encode_latents(
 
 
 def _encoded(
-    todo: list[int],
-    clips: str,
-    version: int,
-    vae_file: str,
-    preset: Preset,
-    actors: int,
-    gpu: bool,
-    threads: int,
-    failed: dict[str, str],
+    todo: list[int], settings: EncoderSettings, actors: int, failed: dict[str, str]
 ) -> Iterator[list[LatentRow]]:
     """Encoded rows in portions of a commit; fills `failed`."""
     if not todo:
         return
     dataset = ray.data.from_items(todo, override_num_blocks=max(1, min(len(todo), 4 * actors))).map_batches(
         EncodeClips,
-        fn_constructor_args=(clips, version, vae_file, preset, "cuda" if gpu else "cpu", threads),
+        fn_constructor_args=(settings,),
         batch_size=4,
         compute=ray.data.ActorPoolStrategy(size=actors),
-        num_gpus=1 if gpu else None,
+        num_gpus=1 if settings.device == "cuda" else None,
     )
     portion: list[LatentRow] = []
     for entry in dataset.iter_rows():

@@ -6,6 +6,7 @@ of H × W pixels, M references.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,7 @@ def read_clips(
     turns = (
         clips[turn] for turn in range(len(chosen)) for clips in by_identity.values() if turn < len(clips)
     )
-    indices = [index for index, _ in zip(turns, range(count))]
+    indices = list(itertools.islice(turns, count))
     videos = table.read_video(indices) if indices else []
     return [_read(rows[i], video, size, num_frames) for i, video in zip(indices, videos, strict=True)]
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,8 @@ class TrainingLoop:
         )
         self.engine = start_engine(TaskLoss(task, model), config, task.optimisation, gpu=settings.gpu)
         # Decisions of rank 0 travel on the CPU: a GPU need not wait for them.
-        self.control = dist.new_group(backend="gloo") if settings.gpu else None
+        group = dist.new_group(backend="gloo") if settings.gpu else None
+        self.control = group if isinstance(group, dist.ProcessGroup) else None
         self.figures: dict[str, float] = {}
         self.printed_at = self.saved_at = time.monotonic()
         self.window: list[dict[str, Any]] = []
@@ -349,7 +350,7 @@ def _mix(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step * 4099 + rank) % 2**63
 
 
-def _means(window: list[Mapping[str, Any]]) -> dict[str, float]:
+def _means(window: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means of what was logged since the last line; metrics may be missing in some steps."""
     names = dict.fromkeys(name for entry in window for name in entry)
     values = {name: [float(entry[name]) for entry in window if name in entry] for name in names}

@@ -113,6 +113,7 @@ class VAETask:
     def loss(
         self, model: nn.Module, batch: Batch, *, seed: int, step: int
     ) -> tuple[torch.Tensor, dict[str, Any]]:
+        assert isinstance(model, VideoVAE)
         training = self.training
         dtype = next(model.parameters()).dtype
         video, references = (_to_unit(batch[name], dtype) for name in ("video", "references"))
