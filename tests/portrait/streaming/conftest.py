@@ -1,0 +1,58 @@
+"""Models at the tiny preset's sizes with random weights everywhere, also where training starts from zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from portrait import presets
+from portrait.generator import Generator, SamplingConfig
+from portrait.speech import LogMelEncoder
+from portrait.streaming import Portrait, prepare_portrait
+from portrait.vae import VideoVAE
+
+TINY = presets.load("tiny")
+
+
+@pytest.fixture(scope="session")
+def encoder() -> LogMelEncoder:
+    return LogMelEncoder()
+
+
+@pytest.fixture(scope="session")
+def sampling() -> SamplingConfig:
+    return SamplingConfig(steps=2)
+
+
+@pytest.fixture(scope="session")
+def generator() -> Generator:
+    """Windows of four blocks: the first turns into the second at block 4."""
+    model = Generator(replace(TINY.generator, blocks=2, window_latents=16))
+    rng = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            spread = 0.6 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.1
+            parameter.add_(spread * torch.randn(parameter.shape, generator=rng))
+        model.latent_mean.normal_(generator=rng)
+        model.latent_std.uniform_(0.5, 2.0, generator=rng)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def vae() -> VideoVAE:
+    torch.manual_seed(11)
+    return VideoVAE(TINY.vae).eval()
+
+
+def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+def portraits(vae) -> list[Portrait]:
+    """Three people, with one, three and one pictures."""
+    return [prepare_portrait(vae, pictures(count, seed)) for seed, count in enumerate((1, 3, 1))]
