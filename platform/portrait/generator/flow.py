@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from portrait.generator.config import GeneratorConfig
 from portrait.generator.schedule import training_levels
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def flow_matching_loss(
         The loss (float32 scalar), and detached metrics: "flow_loss", and "flow_loss_low" / "flow_loss_high", the loss
         of blocks below and above t = 0.5 (absent where there are none).
     """
-    model = getattr(generator, "module", generator)
-    block_latents: int = model.config.block_latents
+    config_of_model: GeneratorConfig = getattr(generator, "module", generator).config  # type: ignore[assignment]
+    block_latents = config_of_model.block_latents
     clean = batch["latents"].float()
     device, (rows, _, latents) = clean.device, clean.shape[:3]
     blocks = latents // block_latents

@@ -52,4 +52,4 @@ class Guidance:
         """[S·passes, …], a session's passes side by side → the guided velocities [S, …]."""
         by_pass = velocities.unflatten(0, (-1, self.passes))
         weights = torch.tensor(self.weights, device=velocities.device, dtype=velocities.dtype)
-        return torch.tensordot(weights, by_pass, dims=([0], [1]))
+        return torch.einsum("p,sp...->s...", weights, by_pass)

@@ -61,13 +61,12 @@ class Generator(nn.Module):
         for parameter in (self.window_tokens, self.null_reference, self.null_speech):
             nn.init.normal_(parameter, std=0.02)
         # AdaLN-Zero: every block starts as the identity and the velocity as zero.
-        zeroed = [block.modulation for block in self.blocks] + [
-            self.output.modulation,
-            self.output.projection,
-        ]
-        for linear in zeroed:
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        for module in self.modules():
+            if isinstance(module, TransformerBlock | OutputLayer):
+                nn.init.zeros_(module.modulation.weight)
+                nn.init.zeros_(module.modulation.bias)
+        nn.init.zeros_(self.output.projection.weight)
+        nn.init.zeros_(self.output.projection.bias)
 
     @property
     def dtype(self) -> torch.dtype:

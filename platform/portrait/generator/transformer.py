@@ -21,7 +21,8 @@ class LevelEmbedding(nn.Module):
     def __init__(self, width: int, frequencies: int = 128) -> None:
         super().__init__()
         self.frequencies = frequencies
-        self.mlp = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        self.wave_in = nn.Linear(2 * frequencies, width)
+        self.out = nn.Linear(width, width)
 
     def forward(self, level: Tensor) -> Tensor:
         """[B, S] → [B, S, W]."""
@@ -30,7 +31,7 @@ class LevelEmbedding(nn.Module):
         )
         angles = 1000.0 * level.float()[..., None] * torch.exp(-math.log(10_000.0) * exponents)
         waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.out(F.silu(self.wave_in(waves.to(self.wave_in.weight.dtype))))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
