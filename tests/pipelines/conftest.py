@@ -1,0 +1,101 @@
+"""A preset too small to be good for anything but tests, and tables to train it on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from portrait import presets
+from portrait.media.audio import encode_flac
+from portrait.media.mp4 import encode_video
+from portrait.presets import Preset, VAEStage
+from portrait.storage.clips import CLIPS_SCHEMA, commit_clips, write_clips
+from portrait.storage.latents import LatentRow, LatentTable
+from portrait.synthetic import render_clip
+from portrait.vae.config import FusionConfig, Level, VAEConfig
+
+
+@pytest.fixture(scope="session")
+def micro_preset() -> Preset:
+    """`tiny` with narrow levels at 64², where a latent is one pixel."""
+    tiny = presets.load("tiny")
+    vae = VAEConfig(
+        patch_size=4,
+        encoder1=(Level(width=8, blocks=1, space=2, time=2), Level(width=16, blocks=1, space=2, time=2)),
+        feature_channels=16,
+        encoder2=(Level(width=16, blocks=1, space=2), Level(width=16, blocks=1, space=2)),
+        latent_channels=64,
+        decoder1=(Level(width=16, blocks=1, space=2), Level(width=16, blocks=1, space=2)),
+        fusion=FusionConfig(blocks=1, heads=2, head_dim=8, mlp_ratio=1.0),
+        decoder2=(Level(width=16, blocks=1, space=2, time=2), Level(width=8, blocks=1, space=2, time=2)),
+    )
+    stages = (
+        VAEStage(size=64, num_frames=5, steps=4, batch_size=2, learning_rate=3e-3),
+        VAEStage(size=64, num_frames=9, steps=3, batch_size=1, learning_rate=1e-3),
+    )
+    return dataclasses.replace(
+        tiny,
+        name="micro",
+        video=dataclasses.replace(tiny.video, size=64),
+        vae=vae,
+        generator=dataclasses.replace(tiny.generator, latent_size=1, blocks=1, heads=2, head_dim=12),
+        sampling=dataclasses.replace(tiny.sampling, steps=2),
+        vae_training=dataclasses.replace(tiny.vae_training, stages=stages, warmup_steps=1),
+        generator_training=dataclasses.replace(
+            tiny.generator_training, steps=4, batch_size=2, warmup_steps=1
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def micro_clips(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A clips table of four synthetic clips of 29 frames, three to train on and one held out."""
+    uri = str(tmp_path_factory.mktemp("tables") / "clips.lance")
+    rows = []
+    for number in range(4):
+        clip = render_clip(number, 1.2, size=64)
+        row = dict.fromkeys(CLIPS_SCHEMA.names)
+        row |= {"clip_id": f"clip{number}", "source": "synthetic", "identity": f"id{number}"}
+        row |= {"split": "test" if number == 3 else "train", "num_frames": 29, "fps": 25.0}
+        row |= {"height": 64, "width": 64, "video": encode_video(clip.frames[:29])}
+        row |= {"audio": encode_flac(clip.audio[: 29 * 640])}
+        rows.append(row)
+    commit_clips(uri, write_clips(uri, rows))
+    return uri
+
+
+@pytest.fixture(scope="session")
+def micro_latents(tmp_path_factory: pytest.TempPathFactory, micro_preset: Preset) -> str:
+    """A latents table of random rows with known moments: mean 2, deviation 3."""
+    uri = str(tmp_path_factory.mktemp("tables") / "latents.lance")
+    rng = torch.Generator().manual_seed(0)
+    size, dim = micro_preset.generator.latent_size, micro_preset.generator.speech_dim
+
+    def row(number: int) -> LatentRow:
+        mean = 2 + 3 * torch.randn(64, 9, size, size, generator=rng)
+        return LatentRow(
+            clip_id=f"clip{number}",
+            identity=f"id{number}",
+            split="val" if number == 0 else "train",
+            vae_version="abc",
+            num_frames=33,
+            mean=mean,
+            variance=torch.full_like(mean, 0.01),
+            reference_latents=2 + 3 * torch.randn(3, 64, size, size, generator=rng),
+            reference_frames=(0, 16, 32),
+            speech=torch.randn(33, dim, generator=rng),
+            speech_encoder="test",
+            look_ahead_samples=1280,
+        )
+
+    LatentTable.append(uri, [row(number) for number in range(5)])
+    return uri
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> str:
+    """An output folder."""
+    return str(tmp_path / "run")

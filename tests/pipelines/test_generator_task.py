@@ -1,0 +1,60 @@
+import dataclasses
+
+import pytest
+import torch
+
+from pipelines.generator_task import GeneratorTask
+from pipelines.task import DataShard
+from pipelines.trainer import fit
+from pipelines.training_loop import TrainingSettings
+from portrait.presets import Preset
+from portrait.storage import checkpoints
+from portrait.vae import VideoVAE
+
+
+@pytest.fixture
+def task(micro_latents: str, micro_preset: Preset) -> GeneratorTask:
+    return GeneratorTask(
+        preset=micro_preset,
+        latents=micro_latents,
+        latents_version=1,
+        training=micro_preset.generator_training,
+        evaluation_windows=2,
+    )
+
+
+def test_a_new_generator_takes_the_tables_moments_and_sees_normalised_latents(task: GeneratorTask) -> None:
+    generator = task.build()
+    assert generator.latent_mean.mean().item() == pytest.approx(2.0, abs=0.3)
+    assert generator.latent_std.mean().item() == pytest.approx(3.0, abs=0.4)
+    batch = next(task.batches(0, DataShard(rank=0, world_size=1, seed=0)))
+    seen = batch["latents"].movedim(2, -1)[batch["latent_mask"][:, None, None, None].expand(-1, 64, 1, 1, -1)]
+    assert seen.mean().item() == pytest.approx(0.0, abs=0.15)
+    assert seen.std().item() == pytest.approx(1.0, abs=0.15)
+
+
+def test_training_exports_what_it_was_made_of(task: GeneratorTask, output: str) -> None:
+    result = fit(task, TrainingSettings(output=output, workers=0))
+    generator = checkpoints.load_generator(result.weights, preset=task.preset)
+    extra = checkpoints.read_header(result.weights).extra
+    assert (extra["vae_version"], extra["speech_encoder"], extra["step"]) == ("abc", "test", 4)
+    torch.testing.assert_close(generator.latent_mean, task.table.statistics.mean)
+    assert result.run.history("eval/flow_loss")[-1][0] == 4
+
+    # Initial weights bring their moments along: a few clips of one person have quite other ones.
+    generator.latent_mean += 1
+    started = output + "/moved.safetensors"
+    checkpoints.save_model(started, generator, kind="generator", preset=task.preset)
+    further = dataclasses.replace(task, init=started)
+    torch.testing.assert_close(further.build().latent_mean, generator.latent_mean)
+    torch.testing.assert_close(further._windows("train", 0).statistics.mean, generator.latent_mean)
+
+
+def test_with_a_vae_an_evaluation_shows_a_generated_clip(
+    task: GeneratorTask, tmp_path: str, micro_preset: Preset
+) -> None:
+    vae = f"{tmp_path}/vae.safetensors"
+    checkpoints.save_model(vae, VideoVAE(micro_preset.vae), kind="vae", preset=micro_preset)
+    evaluation = dataclasses.replace(task, vae=vae).evaluate(task.build().eval(), 0)
+    assert {"flow_loss", "follow_right", "follow_wrong", "follow_ceiling"} == set(evaluation.metrics)
+    assert evaluation.pictures["generated"].ndim == 3

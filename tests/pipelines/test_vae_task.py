@@ -1,0 +1,61 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.task import DataShard
+from pipelines.vae_task import VAETask, number_of_references
+from portrait.presets import Preset
+
+
+@pytest.fixture
+def task(micro_clips: str, micro_preset: Preset) -> VAETask:
+    return VAETask(
+        preset=micro_preset, clips=micro_clips, clips_version=1, training=micro_preset.vae_training
+    )
+
+
+def test_every_number_of_references_comes_up_about_equally() -> None:
+    counts = np.bincount([number_of_references(3, step, 3) for step in range(2000)], minlength=4)
+    assert counts.sum() == 2000
+    assert (np.abs(counts - 500) < 100).all()
+    assert number_of_references(3, 5, 3) == number_of_references(3, 5, 3)
+
+
+def test_loss_is_l1_plus_weighted_kl_per_latent_value(task: VAETask) -> None:
+    task = dataclasses.replace(
+        task, training=dataclasses.replace(task.training, kl_weight=0.5, l1_weight=2.0)
+    )
+    model = task.build()
+    batch = next(task.batches(0, DataShard(rank=0, world_size=1, seed=0)))
+    torch.manual_seed(1)
+    loss, metrics = task.loss(model, batch, seed=0, step=0)
+
+    video, references = (batch[name].float() / 127.5 - 1 for name in ("video", "references"))
+    count = number_of_references(0, 0, 3)
+    posterior = model.encode(video)
+    torch.manual_seed(1)
+    decoded = model.decode(posterior.sample(), references[:, :count] if count else None)
+    mean, log_variance = posterior.mean, posterior.log_variance
+    normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
+    expected = 2.0 * torch.nn.functional.l1_loss(decoded, video) + 0.5 * kl
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-6)
+    assert metrics[f"l1_m{count}"].item() == pytest.approx((decoded - video).abs().mean().item(), rel=1e-4)
+
+
+def test_data_goes_on_where_it_was_interrupted(task: VAETask) -> None:
+    whole = task.batches(0, DataShard(rank=0, world_size=2, seed=5))
+    first = [next(whole) for _ in range(4)]
+    rest = next(task.batches(0, DataShard(rank=0, world_size=2, seed=5, start_step=3)))
+    assert torch.equal(first[3]["video"], rest["video"])
+    assert first[3]["clip_id"] == rest["clip_id"]
+
+
+def test_without_backbone_weights_lpips_has_no_weight(task: VAETask) -> None:
+    assert task.training.lpips_weight > 0
+    assert task.lpips_weight == 0
+    evaluation = task.evaluate(task.build().eval(), 0)
+    assert evaluation.remarks["lpips"].startswith("not measured")
+    assert "lpips" not in evaluation.metrics
