@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ray import serve
 
@@ -165,15 +166,19 @@ def run_stages(config: Demo, paths: Paths, report: StageReport) -> None:
     with report.stage("evaluate") as stage:
         figures = evaluate.main(
             evaluate.Evaluate(
-                preset=config.preset,
                 clips=paths.clips,
                 vae=paths.vae,
-                generator=paths.generator,
+                # Only on rendered heads is the mouth's true opening known.
+                generator=None if config.source else paths.generator,
                 output=paths.folder,
+                count=8,
+                subjects=3,
             )
         )
-        run.log_metrics({name: value for name, value in figures.items() if math.isfinite(value)}, 0)
-        stage.note(reconstruction_line(figures))
+        numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
+        run.log_metrics({f"eval/{name}": value for name, value in numbers.items()}, 0)
+        for line in figure_lines(figures):
+            stage.note(line)
 
     stream(config, paths, report, run)
     run.finish()
@@ -207,6 +212,7 @@ def prepare(config: Demo, paths: Paths, report: StageReport) -> None:
 def train(config: Demo, paths: Paths, report: StageReport) -> None:
     """VAE, latents, generator."""
     init = "none" if config.from_scratch else "starter"
+    last_stage = len(presets.load(config.preset).vae_training.stages) - 1
     with report.stage("train the VAE (Ray Train, ZeRO-2)") as stage:
         result = train_vae.main(
             train_vae.TrainVAE(
@@ -218,19 +224,19 @@ def train(config: Demo, paths: Paths, report: StageReport) -> None:
                 init=init,
                 minutes=config.vae_minutes,
                 # Weights that are good already are only moved a little: the rates of a start would undo them.
-                stages=None if config.from_scratch else (-1,),
+                stages=None if config.from_scratch else (last_stage,),
                 learning_rate=None if config.from_scratch else 1e-4,
             )
         )
         stage.note(f"{result.steps} steps from {'random' if config.from_scratch else 'starter'} weights")
 
     with report.stage("latents table") as stage:
-        rows = encode_latents.main(
+        encoded = encode_latents.main(
             encode_latents.EncodeLatents(
                 clips=paths.clips, vae=paths.vae, latents=paths.latents, output=paths.folder
             )
         )
-        stage.note(f"{rows} rows")
+        stage.note(f"{encoded.table.num_rows} rows")
 
     with report.stage("train the generator (Ray Train, ZeRO-2)") as stage:
         result = train_generator.main(
@@ -300,9 +306,17 @@ def look(config: Demo, paths: Paths, material: demo_material.Material, stage: St
     return {"mouth/right": mouth.right, "mouth/wrong": mouth.wrong}
 
 
-def reconstruction_line(figures: Mapping[str, float]) -> str:
-    """PSNR against the number of references, in a line."""
-    return "PSNR " + ", ".join(f"M={count} {figures[f'psnr_m{count}']:.2f} dB" for count in range(4))
+def figure_lines(figures: Mapping[str, Any]) -> list[str]:
+    """The evaluation in words: PSNR against the number of references, LPIPS, and the mouth where it was measured."""
+    psnr = ", ".join(f"M={count} {figures[f'psnr_m{count}']:.2f} dB" for count in range(4))
+    lines = [f"PSNR on held-out clips: {psnr}", f"LPIPS {figures['lpips']}"]
+    if "follow_right" in figures:
+        lines.append(
+            f"mouth's opening against rendered truth, people never seen: correlation {figures['follow_right']:.2f} "
+            f"with the right speech, {figures['follow_wrong']:.2f} with other speech "
+            f"({figures['follow_ceiling']:.2f} is what the VAE's pictures allow)"
+        )
+    return lines
 
 
 def free_port() -> int:

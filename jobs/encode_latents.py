@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import command_line
-from pipelines.latent_encoding import encode_latents
+from pipelines.latent_encoding import EncodingReport, encode_latents
 from pipelines.trainer import threads_per_worker
 from portrait import cluster
 
@@ -32,7 +32,7 @@ class EncodeLatents:
     """Whether each encoder takes a GPU."""
 
 
-def main(config: EncodeLatents) -> None:
+def main(config: EncodeLatents) -> EncodingReport:
     """Encodes and prints what came of it."""
     if config.actors < 1:
         raise ValueError(f"--actors must be at least 1, got {config.actors}")
@@ -50,6 +50,7 @@ def main(config: EncodeLatents) -> None:
     )
     for clip_id, reason in report.failed.items():
         print(f"  left out {clip_id}: {reason}")
+    return report
 
 
 def absolute(uri: str) -> str:

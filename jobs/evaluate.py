@@ -40,8 +40,8 @@ class Evaluate:
     """Reference pictures of a generated clip, 1 … 3."""
 
 
-def main(config: Evaluate) -> None:
-    """Measures, writes the report and prints it."""
+def main(config: Evaluate) -> dict[str, Any]:
+    """Measures, writes the report, prints it and returns its figures."""
     for name, least, most in (("count", 1, 10**6), ("subjects", 1, 10**6), ("references", 1, 3)):
         if not least <= getattr(config, name) <= most:
             raise ValueError(f"--{name} must be {least} … {most}, got {getattr(config, name)}")
@@ -74,6 +74,7 @@ def main(config: Evaluate) -> None:
     report = {"weights": weights, "data": data, "hardware": hardware(), "figures": figures}
     publish(config, report, sheet)
     print(evaluation.markdown(report))
+    return figures
 
 
 def publish(config: Evaluate, report: dict[str, Any], sheet: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jobs import command_line
 from pipelines.generator_task import GeneratorTask
 from pipelines.task_options import TrainingOptions, check_weights
-from pipelines.trainer import fit
+from pipelines.trainer import TrainingResult, fit
 from portrait import presets
 from portrait.storage.latents import LatentTable
 
@@ -30,7 +30,7 @@ class TrainGenerator(TrainingOptions):
     """Peak learning rate."""
 
 
-def main(config: TrainGenerator) -> None:
+def main(config: TrainGenerator) -> TrainingResult:
     """Trains and prints where the weights are and what they reach."""
     preset = presets.load(config.preset)
     latents = config.latents or str(config.folder / "latents.lance")
@@ -53,6 +53,7 @@ def main(config: TrainGenerator) -> None:
     for name, value in result.figures.items():
         print(f"  {name:16} {value:.3f}")
     print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+    return result
 
 
 if __name__ == "__main__":

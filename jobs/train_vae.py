@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobs import command_line
 from pipelines.task_options import TrainingOptions
-from pipelines.trainer import fit
+from pipelines.trainer import TrainingResult, fit
 from pipelines.vae_task import VAETask
 from portrait import presets
 from portrait.presets import VAETrainingConfig
@@ -36,7 +36,7 @@ class TrainVAE(TrainingOptions):
     """Folder with LPIPS backbone weights; without it LPIPS has no part in the loss."""
 
 
-def main(config: TrainVAE) -> None:
+def main(config: TrainVAE) -> TrainingResult:
     """Trains and prints where the weights are and what they reach."""
     preset = presets.load(config.preset)
     clips = config.clips or str(config.folder / "clips.lance")
@@ -55,6 +55,7 @@ def main(config: TrainVAE) -> None:
     for name, value in result.figures.items():
         print(f"  {name:12} {value:.3f}")
     print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+    return result
 
 
 def overridden(training: VAETrainingConfig, config: TrainVAE) -> VAETrainingConfig:
