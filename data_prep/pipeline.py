@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lance
 import ray
 import ray.data
 from pyarrow import fs
-from ray.exceptions import RayTaskError
 
 from data_prep.cutting import CutSettings, Reject, content_hash, cut_file
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
@@ -32,6 +34,8 @@ from portrait.storage.clips import CLIPS_SCHEMA, ClipTable, write_clips
 
 SETTINGS_KEY = "cut_settings"
 """Key of the table's schema metadata that holds the settings its clips were cut with."""
+_LANCE_PLACE = re.compile(r",? ?/[^ ]*\.rs:[0-9]+.*", re.DOTALL)
+"""Where in its own sources Lance met an error: nothing a user could use."""
 FILES_PER_SHARD = 64
 """Most files of one task: what a killed run may have to do again per worker."""
 
@@ -52,11 +56,13 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     Raises:
         FileNotFoundError: the source is not there.
         ValueError: the source is empty or malformed, the table's clips were cut with other settings, or nothing could
-            be ingested and nothing was there before.
-        OSError: the table cannot be written; it is as it was before, and another run goes on from what was done.
+            be ingested and nothing was there before, or the table cannot be written. It is then as it was before, and
+            another run goes on from what was done.
     """
     _quieten_ray_data()
+    _make_folder(uri)
     known = _read_table(uri, settings)
+    run = uuid.uuid4().hex
     ledger = Ledger(uri, settings.digest())
     # A record whose clips are in the table is left from a run that was killed between its commit and its end.
     earlier = [record for record in ledger.records() if not known.contents.keys() & _ingested(record)]
@@ -66,8 +72,9 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     todo, duplicates = _unseen(hashed, done)
     in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
     assigned = assign((file.identity for file, _ in todo), splits, {**in_ledger, **known.splits})
-    _cut(todo, assigned, uri, settings, ledger)
-    records = [record for record in ledger.records() if not known.contents.keys() & _ingested(record)]
+    _cut(todo, assigned, partial(_cut_shard, uri=uri, settings=settings, ledger=ledger, run=run))
+    # Not whatever else is there: tasks of a killed run may live on for a moment and write what this run did again.
+    records = earlier + [record for record in ledger.records() if record.run == run]
     rejects += [reject for record in records for reject in record.rejects]
     report = Report(
         files=len(files),
@@ -92,6 +99,15 @@ def _quieten_ray_data() -> None:
     """Leaves the line of progress to `Progress`: Ray Data's own counts blocks, and fills logs."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def _make_folder(uri: str) -> None:
+    """Makes the folder that the table goes into, so that an unwritable place is found out before any work."""
+    filesystem, path = open_filesystem(uri)
+    if filesystem.get_file_info(path).type == fs.FileType.File:
+        raise ValueError(f"{uri} is a file, expected a folder or nothing where the clips table goes")
+    if isinstance(filesystem, fs.LocalFileSystem):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _ingested(record: Record) -> set[str]:
@@ -154,9 +170,7 @@ def _unseen(hashed: Sequence[tuple[Footage, str]], done: set[str]) -> tuple[list
 def _cut(
     todo: Sequence[tuple[Footage, str]],
     assigned: dict[str, str],
-    uri: str,
-    settings: CutSettings,
-    ledger: Ledger,
+    cut_shard: Callable[..., dict[str, list[Any]]],
 ) -> None:
     """Cuts files in shards over the cluster; each shard ends up in the ledger."""
     if not todo:
@@ -166,23 +180,23 @@ def _cut(
     shards = max(min(len(todo), 4 * cores), -(-len(todo) // FILES_PER_SHARD))
     items = [{**asdict(file), "content": content, "split": assigned[file.identity]} for file, content in todo]
     dataset = ray.data.from_items(items, override_num_blocks=shards)
-    cut_shard = partial(_cut_shard, uri=uri, settings=settings, ledger=ledger)
     shard = dataset.map_batches(cut_shard, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     clips = rejects = 0
     with Progress("cutting clips", total=len(todo), unit="file") as progress:
-        try:
-            for row in shard.iter_rows():
-                clips, rejects = clips + row["clips"], rejects + row["rejects"]
-                progress.advance(row["files"], f"{clips} clips, {rejects} rejects")
-        except RayTaskError as error:
-            raise _own_error(error) from error
+        for row in shard.iter_rows():
+            if row["error"]:
+                raise ValueError(row["error"])
+            clips, rejects = clips + row["clips"], rejects + row["rejects"]
+            progress.advance(row["files"], f"{clips} clips, {rejects} rejects")
 
 
-def _cut_shard(batch: Any, uri: str, settings: CutSettings, ledger: Ledger) -> dict[str, list[int]]:
+def _cut_shard(
+    batch: Any, *, uri: str, settings: CutSettings, ledger: Ledger, run: str
+) -> dict[str, list[Any]]:
     """Cuts the files of a block, writes their clips as fragments, then the record that makes them count."""
     files = batch.to_pylist()
     if not files:
-        return {"files": [], "clips": [], "rejects": []}
+        return _outcome()
     contents: list[str] = []
     clips: list[ClipSummary] = []
     rejects: list[Reject] = []
@@ -212,21 +226,27 @@ def _cut_shard(batch: Any, uri: str, settings: CutSettings, ledger: Ledger) -> d
 
     try:
         written = write_clips(uri, rows())
-    except OSError:
+    except OSError as error:
         # Lance turns an error of the rows' iterator into one of its own: the first cause is the one to tell.
         if unexpected:
             raise unexpected[0] from None
-        raise
+        reason = _LANCE_PLACE.sub("", str(error))
+        # Told as a value: an error raised in a Ray Data task reaches the driver without its type.
+        return _outcome(error=f"{uri} cannot be written: {reason} (the table is as it was before)")
     ledger.add(
-        Record(fragments=tuple(written), contents=tuple(contents), clips=tuple(clips), rejects=tuple(rejects))
+        Record(
+            run=run,
+            fragments=tuple(written),
+            contents=tuple(contents),
+            clips=tuple(clips),
+            rejects=tuple(rejects),
+        )
     )
-    return {"files": [len(files)], "clips": [len(clips)], "rejects": [len(rejects)]}
+    return _outcome(files=len(files), clips=len(clips), rejects=len(rejects))
 
 
-def _own_error(error: RayTaskError) -> Exception:
-    """The error that a task raised, as itself."""
-    cause = error.cause
-    return cause if isinstance(cause, Exception) else error
+def _outcome(files: int = 0, clips: int = 0, rejects: int = 0, error: str = "") -> dict[str, list[Any]]:
+    return {"files": [files], "clips": [clips], "rejects": [rejects], "error": [error]}
 
 
 def _commit(uri: str, settings: CutSettings, records: Sequence[Record], *, resumed: bool) -> None:

@@ -20,6 +20,7 @@ def cut(path, settings=SETTINGS):
 def test_a_clip_is_the_footage_cropped_with_its_own_sound(heads):
     (row,), rejects = cut(heads[0])
     source = read_video(heads[0])
+    assert source.audio is not None
     assert rejects == []
     # 35 frames, of which 1 + 4·8 are kept.
     assert (row["num_frames"], row["height"], row["width"], row["fps"]) == (33, 64, 64, 25.0)
@@ -60,6 +61,7 @@ def test_long_footage_is_cut_to_clips_and_a_short_rest_left_out(heads, tmp_path)
     assert [row["provenance"]["start_s"] for row in rows] == [0.0, 1.2]
     assert len({row["clip_id"] for row in rows}) == 2
     whole = read_soundtrack(tmp_path / "long.mp4")
+    assert whole is not None
     assert np.abs(decode_flac(rows[1]["audio"]) - whole[30 * 640 : 59 * 640]).max() < 1e-4
 
 

@@ -1,10 +1,10 @@
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_rejects_are_counted_listed_and_do_not_stop_the_run(footage, tmp_path):
         assert audio[:4] == b"fLaC"
         assert row["provenance"]["content"] == content_hash(row["provenance"]["path"])
     assert (report.files, len(report.clips), report.duplicates, report.table_rows) == (7, 3, 1, 3)
-    assert {os.path.basename(reject.path) for reject in report.rejects} == {
+    assert {Path(reject.path).name for reject in report.rejects} == {
         "text.mp4",
         "cut off.mp4",
         "blank.mp4",

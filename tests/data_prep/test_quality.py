@@ -18,7 +18,7 @@ def test_speech_ratio_counts_the_loud_part():
 def test_sharpness_falls_when_the_face_is_blurred_and_ignores_the_background():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
-    boxes = np.tile(np.float32([16, 16, 32, 32]), (4, 1))
+    boxes = np.tile(np.array([16, 16, 32, 32], np.float32), (4, 1))
     blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 2) for frame in frames])
     background = frames.copy()
     background[:, 16:48, 16:48] = blurred[:, 16:48, 16:48]
@@ -27,7 +27,7 @@ def test_sharpness_falls_when_the_face_is_blurred_and_ignores_the_background():
 
 
 def test_sharpness_of_a_box_outside_the_picture_is_zero():
-    assert quality.sharpness(np.zeros((1, 8, 8, 3), np.uint8), np.float32([[20, 20, 4, 4]])) == 0.0
+    assert quality.sharpness(np.zeros((1, 8, 8, 3), np.uint8), np.array([[20, 20, 4, 4]], np.float32)) == 0.0
 
 
 def test_motion_is_the_mean_step_in_grey_levels():

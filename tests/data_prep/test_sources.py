@@ -60,7 +60,7 @@ def test_patterns_that_cannot_work(tmp_path, pattern, message):
 
 
 def test_no_folder_and_no_videos(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no footage at .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no footage at .*nowhere"):
         FolderSource(folder=tmp_path / "nowhere").files()
     with pytest.raises(ValueError, match="holds no video file"):
         FolderSource(folder=tmp_path).files()
@@ -81,7 +81,7 @@ def test_synthetic_text_is_parsed(tmp_path):
     "text", ["synthetic:", "synthetic:3x2", "synthetic:axbxc", "synthetic:0x1x1", "synthetic:1x1x1x1"]
 )
 def test_other_synthetic_text_is_refused(tmp_path, text):
-    with pytest.raises(ValueError, match="synthetic:|above 0"):
+    with pytest.raises(ValueError, match=r"synthetic:|above 0"):
         open_source(text, render_folder=tmp_path)
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from jobs import command_line
@@ -28,16 +30,15 @@ def test_synthetic_heads_become_a_table(tmp_path, ray_session, capsys):
         (["--source", ".", "--colour", "red"], "colour"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_2(
-    args, message, tmp_path, ray_session, capsys, monkeypatch
-):
+@pytest.mark.usefixtures("ray_session")
+def test_a_users_mistake_is_one_line_and_exit_code_2(args, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         command_line.run(main, PrepareData, args)
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert len(error.strip().splitlines()) == 1
-    assert __import__("re").search(message, error)
+    assert re.search(message, error)
 
 
 def test_a_folder_of_damaged_files_ends_with_exit_code_2(tmp_path, ray_session, capsys):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -107,7 +107,9 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def batches(dataset: BatchedDataset, sampler: EpochSampler, prefetch: int = 4) -> Iterator[dict[str, Any]]:
+def batches(
+    dataset: BatchedDataset, sampler: EpochSampler, prefetch: int = 4
+) -> Generator[dict[str, Any], None, None]:
     """Collated batches, read ahead by one background thread so that a training step need not wait.
 
     A thread, not a process: Lance does not survive a fork, and decoding leaves the interpreter's lock. An error in the

@@ -50,10 +50,10 @@ class Squares:
     def __init__(self, broken_row=None):
         self.broken_row = broken_row
 
-    def __getitems__(self, wanted):
-        if any(d.row == self.broken_row for d in wanted):
+    def __getitems__(self, draws):
+        if any(d.row == self.broken_row for d in draws):
             raise OSError("disk gone")
-        return [{"x": torch.full((2,), d.row**2), "name": str(d.row), "even": d.row % 2 == 0} for d in wanted]
+        return [{"x": torch.full((2,), d.row**2), "name": str(d.row), "even": d.row % 2 == 0} for d in draws]
 
 
 def test_batches_are_what_the_sampler_orders():
