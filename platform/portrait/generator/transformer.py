@@ -21,8 +21,7 @@ class LevelEmbedding(nn.Module):
     def __init__(self, width: int, frequencies: int = 128) -> None:
         super().__init__()
         self.frequencies = frequencies
-        self.wave_in = nn.Linear(2 * frequencies, width)
-        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, level: Tensor) -> Tensor:
         """[B, S] → [B, S, W]."""
@@ -31,7 +30,7 @@ class LevelEmbedding(nn.Module):
         )
         angles = 1000.0 * level.float()[..., None] * torch.exp(-math.log(10_000.0) * exponents)
         waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
-        return self.out(F.silu(self.wave_in(waves.to(self.wave_in.weight.dtype))))
+        return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
