@@ -1,6 +1,7 @@
 """Contact sheets: rows of labelled pictures, and a waveform whose time runs along the pictures' columns.
 
-Drawn with Pillow and its own font, so that a sheet looks the same on every machine. Letters: N pictures of a row, H W pixels.
+Drawn with Pillow and its own font, so that a sheet looks the same on every machine. Letters: N pictures of a
+row, H W pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class SheetRow:
     captions: Sequence[str] = field(default=())
     """Words under each picture, none or N."""
     timed: bool = False
-    """Whether the row's pictures are those at the sheet's `frame_times`; the waveform stands above the first such row."""
+    """Whether the pictures are those at the sheet's `frame_times`; the waveform stands above the first such row."""
 
 
 def contact_sheet(
@@ -45,10 +46,9 @@ def contact_sheet(
     Args:
         rows: top to bottom.
         audio: float32 [S]; drawn above the first timed row (the top, when none is timed).
-        frame_times: seconds of the columns, rising; the waveform's time axis runs through the columns' middles at these times.
-        sample_rate: of the audio.
-        cell: side of a picture on the sheet in pixels.
-        title: a line at the top.
+        frame_times: seconds of the columns, rising; the waveform's time axis runs through the columns'
+            middles at these times. sample_rate: of the audio. cell: side of a picture on the sheet in pixels.
+            title: a line at the top.
 
     Returns:
         uint8 RGB [H, W, 3].
@@ -62,7 +62,9 @@ def contact_sheet(
     strip_row = next((i for i, row in enumerate(rows) if row.timed), 0) if audio is not None else -1
     heights = [cell + (18 if row.captions else 0) for row in rows]
     top = _MARGIN + (30 if title else 0)
-    height = top + sum(heights) + _GAP * len(rows) + (_STRIP + 24 if audio is not None else 0) + _MARGIN - _GAP
+    height = (
+        top + sum(heights) + _GAP * len(rows) + (_STRIP + 24 if audio is not None else 0) + _MARGIN - _GAP
+    )
     width = _MARGIN + _LABEL_WIDTH + columns * (cell + _GAP) - _GAP + _MARGIN
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -72,7 +74,7 @@ def contact_sheet(
     for i, row in enumerate(rows):
         if i == strip_row and audio is not None and frame_times is not None:
             middles = left + (np.arange(len(frame_times)) * (cell + _GAP)) + cell / 2
-            _draw_strip(draw, audio, sample_rate, np.asarray(frame_times, float), middles, cell, y, small)
+            _draw_strip(draw, audio, sample_rate, _TimeAxis(np.asarray(frame_times, float), middles, cell), y)
             y += _STRIP + 24
         draw.multiline_text((_MARGIN, y + cell / 2), row.label, _INK, font, anchor="lm", spacing=5)
         for k, picture in enumerate(row.frames):
@@ -85,9 +87,11 @@ def contact_sheet(
 
 
 def error_map(picture: np.ndarray, truth: np.ndarray, full_scale: float = 0.25) -> np.ndarray:
-    """Absolute error of uint8 RGB [H, W, 3] pictures as a heat map of the same shape; `full_scale` of the range is the brightest."""
+    """Absolute error of uint8 RGB [H, W, 3] pictures as a heat map of that shape; `full_scale` is the brightest."""
     if picture.shape != truth.shape:
-        raise ValueError(f"picture and truth: shapes {picture.shape} and {truth.shape} found, expected the same")
+        raise ValueError(
+            f"picture and truth: shapes {picture.shape} and {truth.shape} found, expected the same"
+        )
     error = np.abs(picture.astype(np.float32) - truth.astype(np.float32)).mean(2) / (255 * full_scale)
     heat = cv2.applyColorMap((np.clip(error, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     return cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)
@@ -99,18 +103,26 @@ def save_png(path: str | Path, image: np.ndarray) -> None:
     Image.fromarray(image).save(path, format="PNG", optimize=True)
 
 
-def _check(rows: Sequence[SheetRow], audio: np.ndarray | None, times: Sequence[float] | np.ndarray | None) -> None:
+def _check(
+    rows: Sequence[SheetRow], audio: np.ndarray | None, times: Sequence[float] | np.ndarray | None
+) -> None:
     if not rows:
         raise ValueError("rows: none found, expected at least one")
     for row in rows:
         if len(row.frames) == 0:
             raise ValueError(f"rows: {row.label!r} has no pictures")
         if row.captions and len(row.captions) != len(row.frames):
-            raise ValueError(f"rows: {row.label!r} has {len(row.captions)} captions, expected {len(row.frames)}")
+            raise ValueError(
+                f"rows: {row.label!r} has {len(row.captions)} captions, expected {len(row.frames)}"
+            )
         if row.timed and (times is None or len(times) != len(row.frames)):
-            raise ValueError(f"rows: {row.label!r} is timed and has {len(row.frames)} pictures, expected as many frame_times")
+            raise ValueError(
+                f"rows: {row.label!r} is timed and has {len(row.frames)} pictures, expected as many frame_times"
+            )
     if audio is not None and (times is None or len(times) == 0 or (np.diff(np.asarray(times)) <= 0).any()):
-        raise ValueError(f"frame_times: {times} found, expected rising seconds, one a column, to place the audio")
+        raise ValueError(
+            f"frame_times: {times} found, expected rising seconds, one a column, to place the audio"
+        )
 
 
 def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
@@ -127,25 +139,37 @@ def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
     return square
 
 
-def _draw_strip(
-    draw: ImageDraw.ImageDraw, audio: np.ndarray, rate: int, times: np.ndarray, middles: np.ndarray, cell: int, y: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> None:
-    """The waveform, with a tick at every column's time.
+@dataclass(frozen=True)
+class _TimeAxis:
+    """Seconds to sheet pixels: linear between neighbouring columns' middles, half a column further at the ends."""
 
-    Time is linear between the middles of neighbouring columns and goes on half a column at either end.
-    """
-    step = float(np.diff(times).mean()) if len(times) > 1 else 1.0
-    edge_times = np.concatenate([[times[0] - step / 2], times, [times[-1] + step / 2]])
-    edge_x = np.concatenate([[middles[0] - cell / 2], middles, [middles[-1] + cell / 2]])
-    x0, x1, centre = int(edge_x[0]), int(edge_x[-1]), y + _STRIP / 2
+    times: np.ndarray
+    middles: np.ndarray
+    cell: int
+
+    def knots(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels and the seconds there, both rising."""
+        t, x = self.times, self.middles
+        half = (float(np.diff(t).mean()) if len(t) > 1 else 1.0) / 2
+        pixels = np.concatenate([[x[0] - self.cell / 2], x, [x[-1] + self.cell / 2]])
+        return pixels, np.concatenate([[t[0] - half], t, [t[-1] + half]])
+
+
+def _draw_strip(draw: ImageDraw.ImageDraw, audio: np.ndarray, rate: int, axis: _TimeAxis, y: int) -> None:
+    """The waveform, with a tick at every column's time."""
+    pixels, seconds = axis.knots()
+    x0, x1, centre = int(pixels[0]), int(pixels[-1]), y + _STRIP / 2
     draw.rectangle((x0, y, x1, y + _STRIP), fill=(240, 241, 243))
-    bounds = np.round(np.interp(np.arange(x0, x1 + 1), edge_x, edge_times) * rate).astype(int)
+    bounds = np.round(np.interp(np.arange(x0, x1 + 1), pixels, seconds) * rate).astype(int)
     peak = max(1e-4, float(np.abs(audio).max(initial=0.0)))
     for k in range(len(bounds) - 1):
         piece = audio[max(0, bounds[k]) : max(0, bounds[k + 1])]
         if len(piece):
             low, high = float(piece.min()) / peak, float(piece.max()) / peak
-            draw.line((x0 + k, centre - high * _STRIP * 0.46, x0 + k, centre - low * _STRIP * 0.46), fill=_WAVE)
-    for x, t in zip(middles, times, strict=True):
+            draw.line(
+                (x0 + k, centre - high * _STRIP * 0.46, x0 + k, centre - low * _STRIP * 0.46), fill=_WAVE
+            )
+    font = ImageFont.load_default(12)
+    for x, t in zip(axis.middles, axis.times, strict=True):
         draw.line((x, y + 2, x, y + _STRIP + 4), fill=_FAINT)
         draw.text((x, y + _STRIP + 6), f"{t:.2f} s", _INK, font, anchor="mt")

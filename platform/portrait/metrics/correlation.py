@@ -34,7 +34,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
-        raise ValueError(f"a and b: shapes {x.shape} and {y.shape} found, expected the same [T] with T of at least 2")
+        raise ValueError(
+            f"a and b: shapes {x.shape} and {y.shape} found, expected the same [T] with T of at least 2"
+        )
     x, y = x - x.mean(), y - y.mean()
     scale = float(np.sqrt((x * x).sum() * (y * y).sum()))
     return float((x * y).sum() / scale) if scale > 1e-12 else float("nan")
@@ -71,4 +73,9 @@ def aperture_follow(frames: np.ndarray, truth: np.ndarray, max_lag: int = 5) -> 
     """
     aperture = lip_aperture(frames)
     lag, value = best_lag(aperture, np.asarray(truth), max_lag)
-    return ApertureFollow(correlation=correlation(aperture, np.asarray(truth)), best_lag=lag, best_correlation=value, aperture=aperture)
+    return ApertureFollow(
+        correlation=correlation(aperture, np.asarray(truth)),
+        best_lag=lag,
+        best_correlation=value,
+        aperture=aperture,
+    )

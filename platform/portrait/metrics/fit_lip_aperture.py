@@ -1,6 +1,7 @@
 """Fits the network of `lip_aperture.py` on rendered heads: `python -m portrait.metrics.fit_lip_aperture`.
 
-The people are those of seeds from 500 000 on: neither training data nor tests reach there. Letters: N crops, H W of a crop.
+The people are those of seeds from 500 000 on: neither training data nor tests reach there. Letters: N crops,
+H W of a crop.
 """
 
 from __future__ import annotations
@@ -38,9 +39,14 @@ def render_examples(identities: int, frames: int, seed: int) -> tuple[np.ndarray
             t = k * 12
             opening = 0.0 if rng.random() < 0.2 else float(rng.random() ** 1.2)
             state = FrameState(
-                opening=opening, rounding=float(rng.uniform(-1, 1)), pose=tuple(moves.pose[t].tolist()), shift=tuple(moves.shift[t].tolist()),
-                blink=float(rng.random() < 0.1), gaze=(0.0, 0.0), brow=float(moves.brow[t]), breath=float(moves.breath[t]),
-            )  # fmt: skip
+                opening=opening,
+                rounding=float(rng.uniform(-1, 1)),
+                pose=tuple(moves.pose[t].tolist()),
+                shift=tuple(moves.shift[t].tolist()),
+                blink=float(rng.random() < 0.1),
+                brow=float(moves.brow[t]),
+                breath=float(moves.breath[t]),
+            )
             image = renderer.frame(state)
             if size != PICTURE:
                 image = cv2.resize(image, (PICTURE, PICTURE), interpolation=cv2.INTER_AREA)
@@ -50,7 +56,7 @@ def render_examples(identities: int, frames: int, seed: int) -> tuple[np.ndarray
 
 
 def augment(crops: Tensor, gaps: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Blur, noise, colour, mirror, shift and scale: [N, 3, H+12, W+12] in [0, 1] -> [N, 3, H, W] and the scaled gaps."""
+    """Blur, noise, colour, mirror, shift, scale: [N, 3, H+12, W+12] in [0, 1] -> [N, 3, H, W] and scaled gaps."""
     n, _, height, width = crops.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -58,7 +64,10 @@ def augment(crops: Tensor, gaps: Tensor, rng: torch.Generator) -> tuple[Tensor, 
 
     scale, flip = uniform(0.88, 1.12), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = flip / scale * (width - 2 * _PAD) / width, 1 / scale * (height - 2 * _PAD) / height
+    theta[:, 0, 0], theta[:, 1, 1] = (
+        flip / scale * (width - 2 * _PAD) / width,
+        1 / scale * (height - 2 * _PAD) / height,
+    )
     theta[:, 0, 2], theta[:, 1, 2] = uniform(-6, 6) / width, uniform(-6, 6) / height
     grid = F.affine_grid(theta, [n, 3, height - 2 * _PAD, width - 2 * _PAD], align_corners=False)
     crops = F.grid_sample(crops, grid, mode="bilinear", padding_mode="border", align_corners=False)
@@ -100,6 +109,7 @@ def fit(crops: np.ndarray, gaps: np.ndarray, epochs: int, seed: int, batch_size:
 
 
 def main() -> None:
+    """Renders the examples, fits, writes the weights."""
     parser = argparse.ArgumentParser(description="Fit the lip aperture network on rendered heads.")
     parser.add_argument("--identities", type=int, default=300, help="people to render")
     parser.add_argument("--frames", type=int, default=40, help="frames of each")

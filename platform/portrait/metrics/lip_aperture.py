@@ -1,12 +1,14 @@
 """How far a mouth is open, measured in the picture.
 
-A small convolutional network looks at the lower middle of a portrait crop and gives the gap between the lips; it was fitted on rendered
-heads whose gap is known (`fit_lip_aperture.py` remakes it), under blur, noise, shifts and changes of colour, so that it also reads the soft
-pictures of a VAE. It sees one frame at a time: neither sound nor truth nor other frames.
+A small convolutional network looks at the lower middle of a portrait crop and gives the gap between the lips;
+it was fitted on rendered heads whose gap is known (`fit_lip_aperture.py` remakes it), under blur, noise,
+shifts and changes of colour, so that it also reads the soft pictures of a VAE. It sees one frame at a time:
+neither sound nor truth nor other frames.
 
-Assumes the portrait crop of `portrait.faces` (head and shoulders, mouth between 45 % and 87 % of the height, near the middle). Exact to a few per cent of
-the full opening on synthetic heads it never saw (the tests hold 5 %); on real faces it is only indicative: read its correlation, not its value.
-Letters: T frames, H W picture, N crops.
+Assumes the portrait crop of `portrait.faces` (head and shoulders, mouth between 45 % and 87 % of the height,
+near the middle). Exact to a few per cent of the full opening on synthetic heads it never saw (the tests hold
+5 %); on real faces it is only indicative: read its correlation, not its value. Letters: T frames, H W
+picture, N crops.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class ApertureNet(nn.Module):
         mean = crops.mean((1, 2, 3), keepdim=True)
         deviation = crops.std((1, 2, 3), keepdim=True)
         maps = self.features((crops - mean) / (deviation + 0.02))
-        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)  # the mean integrates, the maximum finds
+        pooled = torch.cat(
+            [maps.mean((2, 3)), maps.amax((2, 3))], 1
+        )  # the mean integrates, the maximum finds
         return 0.1 * self.head(pooled)[:, 0]
 
 
@@ -55,7 +59,10 @@ def mouth_crops(frames: np.ndarray) -> np.ndarray:
     if frames.shape[1] == PICTURE:
         return frames[:, *CROP]
     shrink = frames.shape[1] > PICTURE
-    resized = [cv2.resize(f, (PICTURE, PICTURE), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC) for f in frames]
+    resized = [
+        cv2.resize(f, (PICTURE, PICTURE), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
+        for f in frames
+    ]
     return np.stack([image[CROP] for image in resized])
 
 
@@ -81,8 +88,15 @@ def lip_aperture(frames: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
     Raises:
         ValueError: frames are not uint8 [T, H, W, 3] of square pictures.
     """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape[1] != frames.shape[2] or frames.dtype != np.uint8:
-        raise ValueError(f"frames: {frames.dtype} {frames.shape} found, expected uint8 [T, H, W, 3] with H = W")
+    if (
+        frames.ndim != 4
+        or frames.shape[-1] != 3
+        or frames.shape[1] != frames.shape[2]
+        or frames.dtype != np.uint8
+    ):
+        raise ValueError(
+            f"frames: {frames.dtype} {frames.shape} found, expected uint8 [T, H, W, 3] with H = W"
+        )
     if len(frames) == 0:
         return np.zeros(0, np.float32)
     crops = mouth_crops(frames)

@@ -1,7 +1,8 @@
 """LPIPS (Zhang et al. 2018, version 0.1, AlexNet), only with real backbone weights.
 
-The linear heads come with the package `lpips`; the AlexNet trained on ImageNet does not, and is never fetched: it is read from a folder. Without it
-the metric says that it was not measured. An untrained backbone gives numbers that look like LPIPS and are not; there is no way to get them here.
+The linear heads come with the package `lpips`; the AlexNet trained on ImageNet does not, and is never
+fetched: it is read from a folder. Without it the metric says that it was not measured. An untrained backbone
+gives numbers that look like LPIPS and are not; there is no way to get them here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class LPIPS(nn.Module):
 
     Args:
         weights_folder: folder with torchvision's AlexNet state dict (`alexnet-owt-7be5be79.pth`), or None.
-        sha256: expected checksum of that file, whole or a prefix of at least 8 digits. Without it the digits in torchvision's file name are checked.
+        sha256: expected checksum of that file, whole or a prefix of at least 8 digits. Without it the digits
+            in torchvision's file name are checked.
 
     Raises:
         ValueError: the file's checksum is another, or it is no AlexNet state dict.
@@ -34,8 +36,12 @@ class LPIPS(nn.Module):
         """Why there is nothing to measure with; None when there is."""
         file = find_backbone(weights_folder)
         if file is None:
-            where = "a folder with them" if weights_folder is None else f"{weights_folder} holds no {_PATTERN}"
-            self.reason = f"not measured: needs LPIPS backbone weights, torchvision's AlexNet state dict ({where})"
+            where = (
+                "a folder with them" if weights_folder is None else f"{weights_folder} holds no {_PATTERN}"
+            )
+            self.reason = (
+                f"not measured: needs LPIPS backbone weights, torchvision's AlexNet state dict ({where})"
+            )
             return
         self.network = _load(file, sha256)
 
@@ -48,7 +54,8 @@ class LPIPS(nn.Module):
         """Distance of each pair, float32 [B].
 
         Args:
-            a, b: pictures [B, 3, H, W] or clips [B, 3, T, H, W] in [-1, 1]; a clip's distance is the mean of its frames'.
+            a, b: pictures [B, 3, H, W] or clips [B, 3, T, H, W] in [-1, 1]; a clip's distance is the mean of
+                its frames'.
 
         Raises:
             RuntimeError: not `available`; the message is `reason`.
@@ -57,7 +64,9 @@ class LPIPS(nn.Module):
         if self.network is None:
             raise RuntimeError(self.reason)
         if a.shape != b.shape or a.ndim not in (4, 5) or a.shape[1] != 3:
-            raise ValueError(f"a and b: shapes {tuple(a.shape)} and {tuple(b.shape)} found, expected the same [B, 3, (T,) H, W]")
+            raise ValueError(
+                f"a and b: shapes {tuple(a.shape)} and {tuple(b.shape)} found, expected the same [B, 3, (T,) H, W]"
+            )
         count = a.shape[0]
         if a.ndim == 5:
             a, b = (x.transpose(1, 2).flatten(0, 1) for x in (a, b))
@@ -80,13 +89,16 @@ def _load(file: Path, sha256: str | None) -> nn.Module:
     if expected and not digest.startswith(expected.lower()):
         raise ValueError(f"{file}: sha256 {digest} found, expected {expected}")
     state = torch.load(file, map_location="cpu", weights_only=True)
-    # pnet_rand only keeps the package from fetching weights itself: every parameter of the trunk is replaced below, or it is an error
+    # pnet_rand only keeps the package from fetching weights itself: every parameter of the trunk is replaced
+    # below, or it is an error
     network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     trunk = {}
     for name, value in network.net.state_dict().items():
         key = "features." + name.split(".", 1)[1]
         if key not in state or state[key].shape != value.shape:
-            raise ValueError(f"{file}: {key} is missing or has another shape, expected torchvision's AlexNet state dict")
+            raise ValueError(
+                f"{file}: {key} is missing or has another shape, expected torchvision's AlexNet state dict"
+            )
         trunk[name] = state[key]
     network.net.load_state_dict(trunk, strict=True)
     return network.eval().requires_grad_(False)

@@ -1,6 +1,7 @@
 """PSNR and L1 between clips.
 
-Pictures are tensors in [-1, 1], so the data range is 2. Letters: B clips; whatever follows (3, T, H, W) is averaged over.
+Pictures are tensors in [-1, 1], so the data range is 2. Letters: B clips; whatever follows (3, T, H, W) is
+averaged over.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ DATA_RANGE = 2.0
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each clip, 10 log10(2² / MSE); inf where the clips are equal.
 
-    The squared error is averaged over the whole clip before the logarithm, so a clip's figure is not the mean of its frames' figures.
+    The squared error is averaged over the whole clip before the logarithm, so a clip's figure is not the mean
+    of its frames' figures.
 
     Args:
         a, b: [B, ...] in [-1, 1].
@@ -36,5 +38,7 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
 
 def _floats(a: Tensor, b: Tensor) -> Tensor:
     if a.shape != b.shape or a.ndim < 2 or a.numel() == 0:
-        raise ValueError(f"a and b: shapes {tuple(a.shape)} and {tuple(b.shape)} found, expected the same [B, ...], not empty")
+        raise ValueError(
+            f"a and b: shapes {tuple(a.shape)} and {tuple(b.shape)} found, expected the same [B, ...], not empty"
+        )
     return a.float() - b.float()

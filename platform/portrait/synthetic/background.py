@@ -27,8 +27,18 @@ def background(rng: np.random.Generator) -> np.ndarray:
     return np.clip(image * (fall * side * grain)[..., None], 0, 1).astype(np.float32)
 
 
-def _colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float], hue: float | None = None) -> np.ndarray:
-    return np.array(colorsys.hsv_to_rgb((rng.random() if hue is None else hue) % 1, rng.uniform(*saturation), rng.uniform(*value)), np.float32)
+def _colour(
+    rng: np.random.Generator,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+    hue: float | None = None,
+) -> np.ndarray:
+    return np.array(
+        colorsys.hsv_to_rgb(
+            (rng.random() if hue is None else hue) % 1, rng.uniform(*saturation), rng.uniform(*value)
+        ),
+        np.float32,
+    )
 
 
 def _wall(rng: np.random.Generator) -> np.ndarray:
@@ -37,13 +47,25 @@ def _wall(rng: np.random.Generator) -> np.ndarray:
     return wall * plaster[..., None]
 
 
-def _rectangle(image: np.ndarray, x0: float, y0: float, x1: float, y1: float, colour: np.ndarray) -> None:
-    cv2.rectangle(image, (round(x0 * 16), round(y0 * 16)), (round(x1 * 16), round(y1 * 16)), [float(c) for c in colour], -1, cv2.LINE_8, 4)
+def _rectangle(  # noqa: PLR0917 - like cv2.rectangle
+    image: np.ndarray, x0: float, y0: float, x1: float, y1: float, colour: np.ndarray
+) -> None:
+    cv2.rectangle(
+        image,
+        (round(x0 * 16), round(y0 * 16)),
+        (round(x1 * 16), round(y1 * 16)),
+        [float(c) for c in colour],
+        -1,
+        cv2.LINE_8,
+        4,
+    )
 
 
 def _bookshelf(rng: np.random.Generator) -> np.ndarray:
     wood = _colour(rng, (0.3, 0.6), (0.2, 0.5), hue=rng.uniform(0.05, 0.1))
-    image = np.ascontiguousarray(wood * 0.45 * (1 + 0.1 * value_noise(rng, (SIDE, SIDE), (3, 60), 2))[..., None])
+    image = np.ascontiguousarray(
+        wood * 0.45 * (1 + 0.1 * value_noise(rng, (SIDE, SIDE), (3, 60), 2))[..., None]
+    )
     rows = int(rng.integers(4, 6))
     height = SIDE / rows
     palette = [_colour(rng, (0.2, 0.85), (0.25, 0.85)) for _ in range(9)]
@@ -59,7 +81,9 @@ def _bookshelf(rng: np.random.Generator) -> np.ndarray:
             _rectangle(image, x, floor - h, x + 2, floor, cover * 1.25)
             for band in rng.uniform(0.1, 0.9, int(rng.integers(1, 4))):
                 y = floor - h * band
-                _rectangle(image, x + 2, y, x + w - 3, y + rng.uniform(2, 9), cover * rng.choice([0.5, 1.6]) + 0.08)
+                _rectangle(
+                    image, x + 2, y, x + w - 3, y + rng.uniform(2, 9), cover * rng.choice([0.5, 1.6]) + 0.08
+                )
             x += w
         _rectangle(image, 0, floor, SIDE, floor + 10, wood * (0.9 + 0.2 * rng.random()))
         _rectangle(image, 0, floor, SIDE, floor + 2, wood * 1.35)
@@ -68,12 +92,25 @@ def _bookshelf(rng: np.random.Generator) -> np.ndarray:
 
 def _leaves(rng: np.random.Generator) -> np.ndarray:
     hue = rng.choice([rng.uniform(0.22, 0.38), rng.uniform(0.06, 0.13)])
-    image = np.ascontiguousarray(_colour(rng, (0.5, 0.8), (0.12, 0.3), hue=hue) * (1 + 0.4 * value_noise(rng, (SIDE, SIDE), (5, 5), 3))[..., None])
+    image = np.ascontiguousarray(
+        _colour(rng, (0.5, 0.8), (0.12, 0.3), hue=hue)
+        * (1 + 0.4 * value_noise(rng, (SIDE, SIDE), (5, 5), 3))[..., None]
+    )
     for depth in np.linspace(0.5, 1.3, 330):
         x, y = rng.uniform(-20, SIDE + 20, 2)
         size, turn = rng.uniform(10, 30) * depth, rng.uniform(0, 360)
         colour = _colour(rng, (0.4, 0.85), (0.25, 0.6), hue=hue + rng.normal(0, 0.03)) * depth
-        cv2.ellipse(image, (round(x), round(y)), (round(size), round(size * rng.uniform(0.25, 0.45))), turn, 0, 360, [float(c) for c in colour], -1, cv2.LINE_AA)
+        cv2.ellipse(
+            image,
+            (round(x), round(y)),
+            (round(size), round(size * rng.uniform(0.25, 0.45))),
+            turn,
+            0,
+            360,
+            [float(c) for c in colour],
+            -1,
+            cv2.LINE_AA,
+        )
         rad = np.deg2rad(turn)
         tip = (round(x + size * np.cos(rad)), round(y + size * np.sin(rad)))
         cv2.line(image, (round(x), round(y)), tip, [float(c) for c in colour * 1.4], 1, cv2.LINE_AA)
@@ -83,13 +120,19 @@ def _leaves(rng: np.random.Generator) -> np.ndarray:
 def _window(rng: np.random.Generator) -> np.ndarray:
     image = np.ascontiguousarray(_wall(rng))
     x0, x1, y0, y1 = rng.uniform(10, 70), rng.uniform(440, 505), rng.uniform(5, 50), rng.uniform(400, 512)
-    view = np.linspace(1, 0, SIDE, dtype=np.float32)[:, None, None] * _colour(rng, (0.2, 0.55), (0.8, 1.0), hue=rng.uniform(0.53, 0.62))
+    view = np.linspace(1, 0, SIDE, dtype=np.float32)[:, None, None] * _colour(
+        rng, (0.2, 0.55), (0.8, 1.0), hue=rng.uniform(0.53, 0.62)
+    )
     view = view + (1 - view[..., :1]) * 0.4
     horizon = rng.uniform(200, 330)
     for layer in range(4):
         ridge = horizon + layer * 35 + 40 * value_noise(rng, (2, SIDE), (2, 5 + 3 * layer), 3)[0]
         ground = _colour(rng, (0.25, 0.6), (0.25, 0.6), hue=rng.uniform(0.2, 0.45)) * (1.1 - 0.12 * layer)
-        view = np.where((np.arange(SIDE)[:, None] > ridge[None, :])[..., None], ground * (1 + 0.25 * value_noise(rng, (SIDE, SIDE), (30, 30), 2))[..., None], view)
+        view = np.where(
+            (np.arange(SIDE)[:, None] > ridge[None, :])[..., None],
+            ground * (1 + 0.25 * value_noise(rng, (SIDE, SIDE), (30, 30), 2))[..., None],
+            view,
+        )
     ys, xs = slice(round(y0), round(y1)), slice(round(x0), round(x1))
     image[ys, xs] = view[ys, xs]
     frame = np.array([0.93, 0.92, 0.88], np.float32) * rng.uniform(0.35, 1.0)
@@ -107,9 +150,16 @@ def _window(rng: np.random.Generator) -> np.ndarray:
 
 def _poster(rng: np.random.Generator) -> np.ndarray:
     image = np.ascontiguousarray(_wall(rng))
-    for x0, y0 in ((rng.uniform(5, 40), rng.uniform(10, 60)), (rng.uniform(340, 380), rng.uniform(10, 90)), (rng.uniform(5, 30), rng.uniform(290, 330)), (rng.uniform(370, 400), rng.uniform(280, 340))):
+    for x0, y0 in (
+        (rng.uniform(5, 40), rng.uniform(10, 60)),
+        (rng.uniform(340, 380), rng.uniform(10, 90)),
+        (rng.uniform(5, 30), rng.uniform(290, 330)),
+        (rng.uniform(370, 400), rng.uniform(280, 340)),
+    ):
         w, h = rng.uniform(100, 140), rng.uniform(150, 210)
-        _rectangle(image, x0 + 6, y0 + 8, x0 + w + 6, y0 + h + 8, image[round(y0) % SIDE, round(x0) % SIDE] * 0.6)
+        _rectangle(
+            image, x0 + 6, y0 + 8, x0 + w + 6, y0 + h + 8, image[round(y0) % SIDE, round(x0) % SIDE] * 0.6
+        )
         _rectangle(image, x0, y0, x0 + w, y0 + h, _colour(rng, (0, 0.3), (0.1, 0.95)))
         base = _colour(rng, (0.3, 0.9), (0.3, 0.95))
         _rectangle(image, x0 + 7, y0 + 7, x0 + w - 7, y0 + h - 7, base)
@@ -119,10 +169,19 @@ def _poster(rng: np.random.Generator) -> np.ndarray:
             if rng.random() < 0.5:
                 cv2.circle(image, (round(cx), round(cy)), round(rng.uniform(5, 26)), colour, -1, cv2.LINE_AA)
             else:
-                points = (np.array([(cx, cy)]) + rng.uniform(-28, 28, (3, 2))).clip((x0 + 8, y0 + 8), (x0 + w - 8, y0 + h - 8))
+                points = (np.array([(cx, cy)]) + rng.uniform(-28, 28, (3, 2))).clip(
+                    (x0 + 8, y0 + 8), (x0 + w - 8, y0 + h - 8)
+                )
                 cv2.fillPoly(image, [np.round(points).astype(np.int32)], colour, cv2.LINE_AA)
         for k in range(3):
-            _rectangle(image, x0 + 16, y0 + h - 28 + 6 * k, x0 + w * rng.uniform(0.5, 0.85), y0 + h - 25 + 6 * k, 1 - base)
+            _rectangle(
+                image,
+                x0 + 16,
+                y0 + h - 28 + 6 * k,
+                x0 + w * rng.uniform(0.5, 0.85),
+                y0 + h - 25 + 6 * k,
+                1 - base,
+            )
     return image
 
 
@@ -145,7 +204,11 @@ def _wallpaper(rng: np.random.Generator) -> np.ndarray:
     if choice == 0:
         m = np.sin(x * 2 * np.pi) * np.sin(y * 2 * np.pi) + 0.4 * np.sin(4 * np.pi * (x + y))
     elif choice == 1:
-        m = np.cos(8 * np.arctan2(y % 1 - 0.5, x % 1 - 0.5)) * 0.5 + 0.9 - 3 * np.hypot(y % 1 - 0.5, x % 1 - 0.5)
+        m = (
+            np.cos(8 * np.arctan2(y % 1 - 0.5, x % 1 - 0.5)) * 0.5
+            + 0.9
+            - 3 * np.hypot(y % 1 - 0.5, x % 1 - 0.5)
+        )
     else:
         m = np.sin((x + 0.5 * np.abs(y % 2 - 1)) * 2 * np.pi)
     m = np.clip(m * 3 + 0.5, 0, 1)[..., None]
@@ -153,7 +216,11 @@ def _wallpaper(rng: np.random.Generator) -> np.ndarray:
 
 
 def _bokeh(rng: np.random.Generator) -> np.ndarray:
-    image = np.ascontiguousarray(_colour(rng, (0.4, 0.8), (0.1, 0.35)) * np.linspace(0.6, 1.5, SIDE, dtype=np.float32)[:, None, None] * np.ones((1, SIDE, 1), np.float32))
+    image = np.ascontiguousarray(
+        _colour(rng, (0.4, 0.8), (0.1, 0.35))
+        * np.linspace(0.6, 1.5, SIDE, dtype=np.float32)[:, None, None]
+        * np.ones((1, SIDE, 1), np.float32)
+    )
     hue = rng.random()
     for _ in range(70):
         disc = np.zeros_like(image)
@@ -161,9 +228,20 @@ def _bokeh(rng: np.random.Generator) -> np.ndarray:
         colour = _colour(rng, (0.2, 0.8), (0.5, 1.0), hue=hue + rng.normal(0, 0.08))
         x0, y0, x1, y1 = (int(np.clip(v, 0, SIDE)) for v in (x - r - 2, y - r - 2, x + r + 2, y + r + 2))
         disc = np.zeros((max(1, y1 - y0), max(1, x1 - x0), 3), np.float32)
-        cv2.circle(disc, (round(x - x0), round(y - y0)), round(r), [float(c) for c in colour], -1, cv2.LINE_AA)
-        cv2.circle(disc, (round(x - x0), round(y - y0)), round(r), [float(c) for c in np.clip(colour * 1.4, 0, 1)], 2, cv2.LINE_AA)
-        image[y0 : y0 + disc.shape[0], x0 : x0 + disc.shape[1]] += disc[: SIDE - y0, : SIDE - x0] * rng.uniform(0.15, 0.5)
+        cv2.circle(
+            disc, (round(x - x0), round(y - y0)), round(r), [float(c) for c in colour], -1, cv2.LINE_AA
+        )
+        cv2.circle(
+            disc,
+            (round(x - x0), round(y - y0)),
+            round(r),
+            [float(c) for c in np.clip(colour * 1.4, 0, 1)],
+            2,
+            cv2.LINE_AA,
+        )
+        image[y0 : y0 + disc.shape[0], x0 : x0 + disc.shape[1]] += disc[
+            : SIDE - y0, : SIDE - x0
+        ] * rng.uniform(0.15, 0.5)
     return image
 
 

@@ -1,8 +1,8 @@
 """Painting of the static layers: soft masks, premultiplied paint, procedural textures.
 
-Positions are in sides of a square board, x to the right and y down, (0, 0) its top left corner; the picture shows a window of it
-(`renderer.py`). A canvas reaches `MARGIN` beyond the board on every side so that a layer can move without showing its end.
-Letters: H, W pixels of a canvas or of a mask's box.
+Positions are in sides of a square board, x to the right and y down, (0, 0) its top left corner; the picture
+shows a window of it (`renderer.py`). A canvas reaches `MARGIN` beyond the board on every side so that a layer
+can move without showing its end. Letters: H, W pixels of a canvas or of a mask's box.
 """
 
 from __future__ import annotations
@@ -93,16 +93,22 @@ class Canvas:
             points = np.vstack([points, points[:1]])
         return self.polygon(ribbon(points, np.full(len(points), width)), soft)
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, soft: float = 0.0, angle: float = 0.0) -> Mask:
+    def ellipse(
+        self, x: float, y: float, rx: float, ry: float, *, soft: float = 0.0, angle: float = 0.0
+    ) -> Mask:
         """Coverage of an ellipse turned by `angle` radians."""
         t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         ex, ey = rx * np.cos(t), ry * np.sin(t)
-        points = np.stack([x + ex * np.cos(angle) - ey * np.sin(angle), y + ex * np.sin(angle) + ey * np.cos(angle)], 1)
+        points = np.stack(
+            [x + ex * np.cos(angle) - ey * np.sin(angle), y + ex * np.sin(angle) + ey * np.cos(angle)], 1
+        )
         return self.polygon(points, soft)
 
     def glow(self, x: float, y: float, rx: float, ry: float) -> Mask:
         """A Gaussian spot with the given standard deviations: shadows, blushes, shine."""
-        x0, y0, x1, y1 = self._box(self._pixels(np.array([[x - 3 * rx, y - 3 * ry], [x + 3 * rx, y + 3 * ry]])), 1)
+        x0, y0, x1, y1 = self._box(
+            self._pixels(np.array([[x - 3 * rx, y - 3 * ry], [x + 3 * rx, y + 3 * ry]])), 1
+        )
         gx = np.exp(-0.5 * ((self.x[0, x0:x1] - x) / rx) ** 2)
         gy = np.exp(-0.5 * ((self.y[y0:y1, 0] - y) / ry) ** 2)
         return Mask(y0, x0, (gy[:, None] * gx[None, :]).astype(np.float32))
@@ -136,7 +142,9 @@ class Canvas:
         side = round((1 + 2 * MARGIN) * scale)
         if side != self.side:
             shrink = side < self.side
-            image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
+            image = cv2.resize(
+                image, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
+            )
         alpha = np.clip(image[..., 3:], 0, 1)
         image = np.clip(image, 0, alpha, out=image)  # premultiplied colour never exceeds its coverage
         return cv2.convertScaleAbs(image, alpha=255)
@@ -170,7 +178,9 @@ def curve(points: list[tuple[float, float]], count: int = 40) -> np.ndarray:
     return 0.5 * (2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3)
 
 
-def value_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[float, float], octaves: int = 3) -> np.ndarray:
+def value_noise(
+    rng: np.random.Generator, shape: tuple[int, int], cells: tuple[float, float], octaves: int = 3
+) -> np.ndarray:
     """Smooth noise float32 [H, W] in about [-1, 1], `cells` (down, across) periods in the coarsest octave."""
     total = np.zeros(shape, np.float32)
     norm = 0.0

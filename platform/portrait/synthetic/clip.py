@@ -1,6 +1,7 @@
 """A clip of a synthetic head that talks, with the truth about mouth and head (design.md §8).
 
-T frames at 25 a second; audio of 640 samples a frame at 16 kHz. A clip is a function of (identity_seed, clip_seed, seconds, size) alone.
+T frames at 25 a second; audio of 640 samples a frame at 16 kHz. A clip is a function of (identity_seed,
+clip_seed, seconds, size) alone.
 """
 
 from __future__ import annotations
@@ -52,7 +53,13 @@ def render_clip(identity_seed: int, seconds: float, *, size: int = 256, clip_see
     words_seed = int(np.random.default_rng([identity_seed, clip_seed, 12]).integers(2**62))
     spoken = synthesize(seconds, words_seed, voice)
     return render_for_audio(
-        identity_seed, spoken.audio, spoken.opening, rounding=spoken.rounding, energy=spoken.energy, size=size, clip_seed=clip_seed
+        identity_seed,
+        spoken.audio,
+        spoken.opening,
+        rounding=spoken.rounding,
+        energy=spoken.energy,
+        size=size,
+        clip_seed=clip_seed,
     )
 
 
@@ -88,13 +95,8 @@ def render_for_audio(
         raise ValueError(f"mouth_opening: shape {opening.shape} found, expected [T] with values in [0, 1]")
     sound = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
     sound[: len(audio)] = audio[: len(sound)]
-    if energy is None:
-        loudness = np.sqrt((sound.reshape(num_frames, -1) ** 2).mean(1))
-        energy = loudness / max(1e-6, float(loudness.max()))
-    rounding = np.zeros(num_frames) if rounding is None else np.asarray(rounding, np.float64)
-    for name, track in (("rounding", rounding), ("energy", energy)):
-        if track.shape != (num_frames,):
-            raise ValueError(f"{name}: shape {track.shape} found, expected ({num_frames},) as mouth_opening")
+    rounding = _track("rounding", rounding, np.zeros(num_frames))
+    energy = _track("energy", energy, _loudness(sound))
     person = Identity.random(identity_seed)
     renderer = HeadRenderer(person, size, clip_seed)
     moves = random_motion(num_frames, energy, np.random.default_rng([identity_seed, clip_seed, 13]), motion)
@@ -103,9 +105,15 @@ def render_for_audio(
     gap = np.empty(num_frames, np.float32)
     for t in range(num_frames):
         state = FrameState(
-            opening=float(opening[t]), rounding=float(rounding[t]), pose=_floats3(moves.pose[t]), shift=_floats2(moves.shift[t]),
-            blink=float(moves.blink[t]), gaze=_floats2(moves.gaze[t]), brow=float(moves.brow[t]), breath=float(moves.breath[t]),
-        )  # fmt: skip
+            opening=float(opening[t]),
+            rounding=float(rounding[t]),
+            pose=_floats3(moves.pose[t]),
+            shift=_floats2(moves.shift[t]),
+            blink=float(moves.blink[t]),
+            gaze=_floats2(moves.gaze[t]),
+            brow=float(moves.brow[t]),
+            breath=float(moves.breath[t]),
+        )
         frames[t] = renderer.frame(state)
         centre[t], gap[t] = renderer.mouth_truth(state)
     return SyntheticClip(
@@ -117,6 +125,20 @@ def render_for_audio(
         head_pose=moves.pose.astype(np.float32),
         mouth_centre=centre,
     )
+
+
+def _track(name: str, given: np.ndarray | None, default: np.ndarray) -> np.ndarray:
+    if given is None:
+        return default
+    if np.shape(given) != default.shape:
+        raise ValueError(f"{name}: shape {np.shape(given)} found, expected {default.shape} as mouth_opening")
+    return np.asarray(given, np.float64)
+
+
+def _loudness(sound: np.ndarray) -> np.ndarray:
+    """Root mean square of every frame over the loudest frame's, [T] in [0, 1]."""
+    power = np.sqrt((sound.reshape(-1, SAMPLES_PER_FRAME) ** 2).mean(1))
+    return power / max(1e-6, float(power.max()))
 
 
 def _floats2(values: np.ndarray) -> tuple[float, float]:

@@ -18,13 +18,14 @@ def write_dataset(
     clips_per_identity: int,
     seconds: float,
     size: int,
-    first_identity: int = 0,
     *,
+    first_identity: int = 0,
     progress: bool = True,
 ) -> list[Path]:
     """Renders clips into `folder/idNNNNN/clipNN.mp4` with `clipNN.npz` (the truth) beside.
 
-    Complete clips are kept as they are: a run that was killed goes on where it stopped. Both files appear under their names only when whole.
+    Complete clips are kept as they are: a run that was killed goes on where it stopped. Both files appear
+    under their names only when whole.
 
     Args:
         folder: made if absent.
@@ -44,7 +45,9 @@ def write_dataset(
     for name, value in (("identities", identities), ("clips_per_identity", clips_per_identity)):
         if value < 1:
             raise ValueError(f"{name}: {value} found, expected at least 1")
-    jobs = [(i, c) for i in range(first_identity, first_identity + identities) for c in range(clips_per_identity)]
+    jobs = [
+        (i, c) for i in range(first_identity, first_identity + identities) for c in range(clips_per_identity)
+    ]
     paths = []
     for identity, number in tqdm(jobs, desc="synthetic clips", unit="clip", disable=not progress):
         path = Path(folder) / f"id{identity:05d}" / f"clip{number:02d}.mp4"
@@ -58,17 +61,16 @@ def write_dataset(
 
 def write_clip(path: Path, clip: SyntheticClip, *, identity: int) -> None:
     """Writes one clip and its truth; the MP4 gets its name last, so that it marks the pair as complete."""
-    truth = path.with_suffix(".npz")
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
+    sheet, film = (path.with_name(f".{path.stem}.{os.getpid()}{ending}") for ending in (".npz", ".mp4"))
     try:
-        with open(f"{unfinished}.npz", "wb") as file:
+        with sheet.open("wb") as file:
             np.savez_compressed(
                 file, identity=identity, mouth_opening=clip.mouth_opening, mouth_opening_px=clip.mouth_opening_px,
                 mouth_full_px=clip.mouth_full_px, mouth_centre=clip.mouth_centre, head_pose=clip.head_pose,
             )  # fmt: skip
-        write_mp4(f"{unfinished}.mp4", clip.frames, clip.audio, crf=16)  # fine enough to keep the texture
-        os.replace(f"{unfinished}.npz", truth)
-        os.replace(f"{unfinished}.mp4", path)
+        write_mp4(film, clip.frames, clip.audio, crf=16)  # fine enough to keep the texture
+        sheet.replace(path.with_suffix(".npz"))
+        film.replace(path)
     finally:
-        for ending in (".npz", ".mp4"):
-            Path(f"{unfinished}{ending}").unlink(missing_ok=True)
+        sheet.unlink(missing_ok=True)
+        film.unlink(missing_ok=True)

@@ -11,7 +11,9 @@ from portrait.synthetic.canvas import MARGIN, Canvas, value_noise
 KINDS = ("stripes", "checks", "noise", "knit", "dots", "zigzag", "plain", "paisley")
 
 
-def fabric(rng: np.random.Generator, canvas: Canvas, kind: str | None = None, top: float = 0.0, bottom: float = 1.1) -> np.ndarray:
+def fabric(
+    rng: np.random.Generator, canvas: Canvas, kind: str | None = None, top: float = 0.0, bottom: float = 1.1
+) -> np.ndarray:
     """Colour of a patterned cloth, float32 [canvas, canvas, 3] in [0, 1]; zero outside the heights `top` … `bottom`."""
     cloth = np.zeros((canvas.side, canvas.side, 3), np.float32)
     rows = slice(round((top + MARGIN) * canvas.scale), round((bottom + MARGIN) * canvas.scale))
@@ -23,7 +25,12 @@ def _pattern(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, kind: str |
     kind = kind or str(rng.choice(KINDS))
     hue = rng.random()
     base = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.25, 0.8), rng.uniform(0.3, 0.85)), np.float32)
-    second = np.array(colorsys.hsv_to_rgb((hue + rng.choice([0.08, 0.3, 0.5])) % 1, rng.uniform(0.1, 0.7), rng.uniform(0.25, 0.95)), np.float32)
+    second = np.array(
+        colorsys.hsv_to_rgb(
+            (hue + rng.choice([0.08, 0.3, 0.5])) % 1, rng.uniform(0.1, 0.7), rng.uniform(0.25, 0.95)
+        ),
+        np.float32,
+    )
     angle = float(rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)]))
     u = x * np.cos(angle) + y * np.sin(angle)
     v = y * np.cos(angle) - x * np.sin(angle)
@@ -46,7 +53,9 @@ def _pattern(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, kind: str |
     else:
         m = np.zeros_like(x)
     m = np.clip(m, 0, 1)[..., None]
-    threads = np.random.default_rng(rng.integers(2**32))  # its own, so that what follows does not depend on the resolution
+    threads = np.random.default_rng(
+        rng.integers(2**32)
+    )  # its own, so that what follows does not depend on the resolution
     weave = 1 + 0.045 * threads.standard_normal(x.shape, dtype=np.float32)
     return np.clip((base * (1 - m) + second * m) * weave[..., None], 0, 1).astype(np.float32)
 

@@ -45,7 +45,9 @@ class Patch:
 
     def disc(self, x: float, y: float, r: float, colour: np.ndarray) -> None:
         (cx, cy) = self.fixed(np.array([x, y]))
-        cv2.circle(self.sheet, (int(cx), int(cy)), round(r * self.scale * _SUB), _colour(colour), -1, cv2.LINE_AA, 4)
+        cv2.circle(
+            self.sheet, (int(cx), int(cy)), round(r * self.scale * _SUB), _colour(colour), -1, cv2.LINE_AA, 4
+        )
 
     def finish(self) -> np.ndarray:
         return cv2.resize(self.sheet, (self.w, self.h), interpolation=cv2.INTER_AREA)
@@ -86,7 +88,11 @@ class Mouth:
 
     def half_width(self, opening: float, rounding: float) -> float:
         """Half the mouth's width; rounding -1 spread … 1 round."""
-        return self.person.mouth_width * (1 - 0.3 * max(rounding, 0) - 0.14 * min(rounding, 0)) * (1 - 0.06 * opening)
+        return (
+            self.person.mouth_width
+            * (1 - 0.3 * max(rounding, 0) - 0.14 * min(rounding, 0))
+            * (1 - 0.06 * opening)
+        )
 
     def draw(self, opening: float, rounding: float) -> np.ndarray:
         """Premultiplied uint8 RGBA of the patch with the lips, teeth and tongue."""
@@ -106,15 +112,29 @@ class Mouth:
         outer_bottom = inner_bottom + p.lip_lower * plump * _SMILE**0.6 + 0.001
         xo = 0.5 + (w + 0.003) * _T
         patch.fill(_between(xo, outer_top, np.maximum(inner_top, corner)), self.upper)
-        patch.fill(_between(xo, np.minimum(inner_bottom, corner) if opening > 0.01 else inner_bottom, outer_bottom), self.lower)
+        patch.fill(
+            _between(xo, np.minimum(inner_bottom, corner) if opening > 0.01 else inner_bottom, outer_bottom),
+            self.lower,
+        )
         patch.fill(_between(x, outer_top, inner_top), self.upper)
         gloss = inner_bottom + (outer_bottom - inner_bottom) * 0.3
         patch.fill(_between(0.5 + w * 0.5 * _T, gloss, gloss + p.lip_lower * 0.28 * _SMILE), self.shine)
         if opening > 0.01:
             patch.fill(_between(x, inner_top, inner_bottom), np.array([0.17, 0.05, 0.06]))
             self._tongue_and_teeth(x, inner_top, inner_bottom, opening)
-        line = np.stack([xo, inner_top if opening > 0.01 else corner + lifted * _SMILE + 0.002 * np.cos(_T * np.pi * 2) * _SMILE], 1)
-        patch.fill(ribbon(line, 0.0045 - 0.0018 * min(1.0, opening * 6) + 0 * xo), self.corner * (1 if opening < 0.05 else 0.7))
+        line = np.stack(
+            [
+                xo,
+                inner_top
+                if opening > 0.01
+                else corner + lifted * _SMILE + 0.002 * np.cos(_T * np.pi * 2) * _SMILE,
+            ],
+            1,
+        )
+        patch.fill(
+            ribbon(line, 0.0045 - 0.0018 * min(1.0, opening * 6) + 0 * xo),
+            self.corner * (1 if opening < 0.05 else 0.7),
+        )
         return cv2.GaussianBlur(patch.finish(), (3, 3), 0.55)
 
     def _tongue_and_teeth(self, x: np.ndarray, top: np.ndarray, bottom: np.ndarray, opening: float) -> None:
@@ -125,7 +145,9 @@ class Mouth:
         inset = 0.5 + (x - 0.5) * 0.78
         high, gap = np.interp(inset, x, top), np.interp(inset, x, bottom - top)
         depth = np.minimum(gap * 0.42, 0.0135) * _SMILE**0.3
-        self.patch.fill(_between(inset, high, high + depth), np.array([0.86, 0.83, 0.78]) * (0.8 + 0.12 * opening))
+        self.patch.fill(
+            _between(inset, high, high + depth), np.array([0.86, 0.83, 0.78]) * (0.8 + 0.12 * opening)
+        )
 
 
 def _between(x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
@@ -170,7 +192,10 @@ class Eyes:
             patch.disc(x, y, self.iris_r * 0.46, np.array([0.03, 0.03, 0.04]))
             patch.disc(x - 0.0065, y - 0.0065, self.iris_r * 0.25, np.array([0.98, 0.98, 1.0]))
             shade = self._lid_line(side, 1 - blink)
-            patch.fill(np.vstack([shade, (shade + (0, 0.007))[::-1]]), np.array([0.42, 0.36, 0.36]) * self.light)
+            patch.fill(
+                np.vstack([shade, (shade + np.array([0, 0.007]))[::-1]]),
+                np.array([0.42, 0.36, 0.36]) * self.light,
+            )
         ball = patch.sheet
         mask = np.zeros(ball.shape[:2], np.uint8)
         for side in (-1, 1):
@@ -179,7 +204,9 @@ class Eyes:
         patch.sheet = np.zeros_like(ball)
         for side in (-1, 1):
             if blink > 0.05:
-                patch.fill(np.vstack([self._lid_line(side, 1.0), self._lid_line(side, 1 - blink)[::-1]]), self.lid)
+                patch.fill(
+                    np.vstack([self._lid_line(side, 1.0), self._lid_line(side, 1 - blink)[::-1]]), self.lid
+                )
         patch.sheet = over(patch.sheet, eye)
         self._draw_lines(blink)
         return cv2.GaussianBlur(patch.finish(), (3, 3), 0.5)
@@ -195,7 +222,7 @@ class Eyes:
             weight = np.interp(_T * side, [-1, 0, 1], [0.0035, 0.0062, 0.0068]) * (1.2 if p.lipstick else 1.0)
             self.patch.fill(ribbon(upper - np.array([0, 0.001]), weight), self.lash)
             tail = upper[-1] if side > 0 else upper[0]
-            flick = np.array([tail, tail + (side * 0.008, -0.0035)])
+            flick = np.array([tail, tail + np.array([side * 0.008, -0.0035])])
             self.patch.fill(ribbon(flick, np.array([0.0055, 0.001])), self.lash)
 
     def _lid_line(self, side: int, lift: float) -> np.ndarray:

@@ -10,10 +10,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SKIN = [(240, 206, 184), (236, 196, 168), (236, 188, 152), (222, 168, 128), (198, 140, 100), (176, 120, 84), (148, 98, 68), (122, 80, 58)]
-HAIR = [(38, 28, 24), (62, 42, 30), (96, 62, 38), (136, 90, 50), (190, 146, 84), (222, 190, 130), (150, 66, 34), (168, 162, 158), (90, 88, 92), (226, 222, 216), (120, 40, 60), (58, 70, 110)]
+SKIN = [
+    (240, 206, 184),
+    (236, 196, 168),
+    (236, 188, 152),
+    (222, 168, 128),
+    (198, 140, 100),
+    (176, 120, 84),
+    (148, 98, 68),
+    (122, 80, 58),
+]
+HAIR = [
+    (38, 28, 24),
+    (62, 42, 30),
+    (96, 62, 38),
+    (136, 90, 50),
+    (190, 146, 84),
+    (222, 190, 130),
+    (150, 66, 34),
+    (168, 162, 158),
+    (90, 88, 92),
+    (226, 222, 216),
+    (120, 40, 60),
+    (58, 70, 110),
+]
 IRIS = [(86, 54, 30), (60, 38, 24), (70, 110, 150), (96, 140, 110), (120, 120, 90), (90, 96, 110)]
-HAIR_STYLES = ("crop", "side_part", "bob", "long", "curly", "bun", "fringe", "receding", "beanie", "headscarf")
+HAIR_STYLES = (
+    "crop",
+    "side_part",
+    "bob",
+    "long",
+    "curly",
+    "bun",
+    "fringe",
+    "receding",
+    "beanie",
+    "headscarf",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +133,17 @@ class Identity:
         skin = np.clip(np.array(SKIN[tone]) / 255 * rng.uniform(0.96, 1.03, 3), 0, 1)
         hair_choice = rng.integers(4) if tone > 4 and rng.random() < 0.8 else rng.integers(len(HAIR))
         hair = np.clip(np.array(HAIR[int(hair_choice)]) / 255 * rng.uniform(0.85, 1.12, 3), 0, 1)
-        styles = HAIR_STYLES if feminine else ("crop", "side_part", "curly", "fringe", "receding", "beanie", "crop", "side_part", "long")
+        styles = (
+            HAIR_STYLES
+            if feminine
+            else ("crop", "side_part", "curly", "fringe", "receding", "beanie", "crop", "side_part", "long")
+        )
         lipstick = bool(feminine and rng.random() < 0.45)
-        beard = "none" if feminine else str(rng.choice(["none", "none", "stubble", "full", "goatee", "moustache"]))
+        beard = (
+            "none"
+            if feminine
+            else str(rng.choice(["none", "none", "stubble", "full", "goatee", "moustache"]))
+        )
         iris = np.array(IRIS[int(rng.integers(2 if tone > 4 else len(IRIS)))]) / 255
         return cls(
             seed=seed,
@@ -153,5 +194,13 @@ def _lip_colour(rng: np.random.Generator, skin: np.ndarray, lipstick: bool) -> n
     hue, saturation, value = colorsys.rgb_to_hsv(*skin)
     hue = (0.985 + rng.uniform(-0.02, 0.02)) % 1.0
     if lipstick:
-        return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.6, 0.8), min(1.0, max(0.5, value * rng.uniform(0.72, 0.85)))))
-    return np.array(colorsys.hsv_to_rgb(hue, min(0.62, saturation + rng.uniform(0.14, 0.22)), value * rng.uniform(0.78, 0.86)))
+        return np.array(
+            colorsys.hsv_to_rgb(
+                hue, rng.uniform(0.6, 0.8), min(1.0, max(0.5, value * rng.uniform(0.72, 0.85)))
+            )
+        )
+    return np.array(
+        colorsys.hsv_to_rgb(
+            hue, min(0.62, saturation + rng.uniform(0.14, 0.22)), value * rng.uniform(0.78, 0.86)
+        )
+    )

@@ -31,7 +31,9 @@ class Motion:
     """[T] in [-1, 1]."""
 
 
-def random_motion(num_frames: int, energy: np.ndarray, rng: np.random.Generator, amount: float = 1.0) -> Motion:
+def random_motion(
+    num_frames: int, energy: np.ndarray, rng: np.random.Generator, amount: float = 1.0
+) -> Motion:
     """Draws the motion of one clip.
 
     Args:

@@ -1,8 +1,9 @@
 """Frames of one person in one place: the static layers warped by the pose, eyes and mouth drawn into them.
 
-The head's texture is looked up at q - depth(q) * (yaw, pitch), q the picture's point turned back into the head's upright frame: parallax
-of a smooth relief (an ellipsoid and a nose), which for the angles of talk is close to a rotation. All maps are computed on a grid of one
-point in `_GRID` pixels and interpolated. Positions are in sides of the board that is painted on; the picture shows a window of it.
+The head's texture is looked up at q - depth(q) * (yaw, pitch), q the picture's point turned back into the
+head's upright frame: parallax of a smooth relief (an ellipsoid and a nose), which for the angles of talk is
+close to a rotation. All maps are computed on a grid of one point in `_GRID` pixels and interpolated.
+Positions are in sides of the board that is painted on; the picture shows a window of it.
 """
 
 from __future__ import annotations
@@ -76,8 +77,12 @@ class HeadRenderer:
         back, face, front = head_layers(person, light, art)
         body = body_layer(person, light, rng, art)
         place = cv2.resize(background(rng), (size, size), interpolation=cv2.INTER_AREA)
-        self._back, self._body, self._face, self._front = (layer.rgba(scale) for layer in (back, body, face, front))
-        self._place = np.dstack([np.round(place * 255).astype(np.uint8), np.full((size, size), 255, np.uint8)])
+        self._back, self._body, self._face, self._front = (
+            layer.rgba(scale) for layer in (back, body, face, front)
+        )
+        self._place = np.dstack(
+            [np.round(place * 255).astype(np.uint8), np.full((size, size), 255, np.uint8)]
+        )
         brightness = light.ambient + (1.0 - light.ambient) * 0.95
         self.mouth = Mouth(person, scale, brightness)
         self.eyes = Eyes(person, scale, brightness)
@@ -93,16 +98,23 @@ class HeadRenderer:
         self._draw_eyes(texture, state)
         image = self._place
         if self._has_back:
-            image = over(image, self._affine(self._back, state, depth=-0.35 * self.person.face_width, follow=1.0))
+            image = over(
+                image, self._affine(self._back, state, depth=-0.35 * self.person.face_width, follow=1.0)
+            )
         image = self._paint_body(image, state)
-        head = cv2.remap(texture, self._head_map(state), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        no_map = np.empty(0, np.float32)  # both coordinates are in the first map
+        head = cv2.remap(
+            texture, self._head_map(state), no_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
         return cv2.cvtColor(over(image, head), cv2.COLOR_RGBA2RGB)
 
     def locate(self, points: np.ndarray, state: FrameState) -> np.ndarray:
         """Where points [N, 2] of the upright head (board sides) appear in the frame, in pixels [N, 2]."""
         yaw, pitch, roll = state.pose
         q = points.copy()
-        for _ in range(12):  # fixed point of q = p + depth(q) * turn: a contraction, the relief's slope times the angle is < 0.5
+        for _ in range(
+            12
+        ):  # fixed point of q = p + depth(q) * turn: a contraction, the relief's slope times the angle is < 0.5
             q = points + self._parallax(q[:, 0], q[:, 1], yaw, pitch, state.brow)
         c, s = np.cos(roll), np.sin(roll)
         d = q - _PIVOT
@@ -120,9 +132,18 @@ class HeadRenderer:
     def _draw_mouth(self, texture: np.ndarray, state: FrameState) -> None:
         ys, xs = self._jaw_box
         drop = self.person.mouth_full * 0.84 * _JAW_DROP * state.opening * self.scale
-        patch = cv2.remap(self._face[ys, xs], self._jaw_x, self._jaw_y - drop * self._jaw_weight, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        patch = cv2.remap(
+            self._face[ys, xs],
+            self._jaw_x,
+            self._jaw_y - drop * self._jaw_weight,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         mouth = self.mouth.patch
-        my, mx = slice(mouth.y - ys.start, mouth.y - ys.start + mouth.h), slice(mouth.x - xs.start, mouth.x - xs.start + mouth.w)
+        my, mx = (
+            slice(mouth.y - ys.start, mouth.y - ys.start + mouth.h),
+            slice(mouth.x - xs.start, mouth.x - xs.start + mouth.w),
+        )
         patch[my, mx] = over(patch[my, mx], self.mouth.draw(state.opening, state.rounding))
         texture[ys, xs] = over(patch, self._front[ys, xs])
 
@@ -137,7 +158,9 @@ class HeadRenderer:
         image[start:] = over(image[start:], layer)
         return image
 
-    def _affine(self, layer: np.ndarray, state: FrameState, depth: float, follow: float, rows: int = 0) -> np.ndarray:
+    def _affine(
+        self, layer: np.ndarray, state: FrameState, depth: float, follow: float, rows: int = 0
+    ) -> np.ndarray:
         """A flat layer at a depth that follows the head's motion in part; from the picture's row `rows` down."""
         yaw, pitch, roll = (a * follow for a in state.pose)
         c, s = np.cos(roll), np.sin(roll)
@@ -148,15 +171,23 @@ class HeadRenderer:
         first = _WINDOW + np.array([0.5, 0.5 + rows]) / pixels - _PIVOT - np.array(state.shift) * follow
         offset = (turn @ first + _PIVOT + MARGIN - depth * np.array([yaw, pitch])) * self.scale - 0.5
         matrix = np.hstack([turn * self.scale / pixels, offset[:, None]])
-        return cv2.warpAffine(layer, matrix, (self.size, self.size - rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        return cv2.warpAffine(
+            layer, matrix, (self.size, self.size - rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
 
     def _parallax(self, x: np.ndarray, y: np.ndarray, yaw: float, pitch: float, brow: float) -> np.ndarray:
         """Displacement [..., 2] of the relief at points of the upright head's frame."""
         w = self.person.face_width
         r2 = ((x - 0.5) / (w * 1.12)) ** 2 + ((y - HEAD_Y) / 0.31) ** 2
         depth = w * (1.15 * np.exp(-1.05 * r2) - 0.33)
-        depth = depth + 0.035 * np.exp(-(((x - 0.5) / 0.035) ** 2) - ((y - self.person.nose_y + 0.012) / 0.05) ** 2)
-        lift = brow * np.exp(-(((y - self.person.eye_y + self.person.brow_lift) / 0.03) ** 2)) * np.exp(-((((x - 0.5) / 0.16) ** 2) ** 2))
+        depth = depth + 0.035 * np.exp(
+            -(((x - 0.5) / 0.035) ** 2) - ((y - self.person.nose_y + 0.012) / 0.05) ** 2
+        )
+        lift = (
+            brow
+            * np.exp(-(((y - self.person.eye_y + self.person.brow_lift) / 0.03) ** 2))
+            * np.exp(-((((x - 0.5) / 0.16) ** 2) ** 2))
+        )
         return np.stack([depth * yaw, depth * pitch - lift], -1)
 
     def _head_map(self, state: FrameState) -> np.ndarray:
@@ -168,8 +199,7 @@ class HeadRenderer:
         source = np.stack([x, y], -1) - self._parallax(x, y, yaw, pitch, state.brow)
         pixels = ((source + MARGIN) * self.scale - 0.5).astype(np.float32)
         side = (self.size // _GRID + 2) * _GRID
-        dense = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)[_GRID:-_GRID, _GRID:-_GRID]
-        return dense
+        return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)[_GRID:-_GRID, _GRID:-_GRID]
 
     def _make_grid(self) -> tuple[np.ndarray, np.ndarray]:
         """Coarse points with one cell of border, so that interpolation is exact up to the picture's edge."""
@@ -181,7 +211,10 @@ class HeadRenderer:
         """The lower face, stretched down when the jaw drops."""
         p, k = self.person, self.scale
         y0, y1 = round((p.mouth_y - 0.075 + MARGIN) * k), round((p.chin + 0.1 + MARGIN) * k)
-        x0, x1 = round((0.5 - p.face_width - 0.03 + MARGIN) * k), round((0.5 + p.face_width + 0.03 + MARGIN) * k)
+        x0, x1 = (
+            round((0.5 - p.face_width - 0.03 + MARGIN) * k),
+            round((0.5 + p.face_width + 0.03 + MARGIN) * k),
+        )
         rows, columns = np.mgrid[0 : y1 - y0, 0 : x1 - x0].astype(np.float32)
         y, x = (rows + y0 + 0.5) / k - MARGIN, (columns + x0 + 0.5) / k - MARGIN
         t = np.clip((y - p.mouth_y + 0.045) / (p.chin - p.mouth_y + 0.045), 0, 1)

@@ -1,8 +1,9 @@
 """Speech-like sound by the source-filter model (Fant 1960): glottal pulses and noise through formant resonators.
 
-Random syllables, consonant + vowel, in phrases with pauses. What the mouth does is a function of the sound: each vowel has an opening and a
-rounding, consonants close or narrow the lips, and both tracks are smoothed by a window of ±80 ms (coarticulation), so that they can be told
-from the sound with at most 80 ms of look-ahead. Letters: S samples at 16 kHz, T frames at 25 a second, 640 samples each.
+Random syllables, consonant + vowel, in phrases with pauses. What the mouth does is a function of the sound:
+each vowel has an opening and a rounding, consonants close or narrow the lips, and both tracks are smoothed by
+a window of ±80 ms (coarticulation), so that they can be told from the sound with at most 80 ms of look-ahead.
+Letters: S samples at 16 kHz, T frames at 25 a second, 640 samples each.
 """
 
 from __future__ import annotations
@@ -68,7 +69,11 @@ class Speech:
 def speech(seconds: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Speech of a random voice: audio float32 [S] at 16 kHz and the mouth's opening float32 [T] in [0, 1]."""
     rng = np.random.default_rng([seed, 20])
-    spoken = synthesize(seconds, seed, Voice(pitch_hz=float(rng.uniform(90, 240)), formant_scale=float(rng.uniform(0.95, 1.2))))
+    spoken = synthesize(
+        seconds,
+        seed,
+        Voice(pitch_hz=float(rng.uniform(90, 240)), formant_scale=float(rng.uniform(0.95, 1.2))),
+    )
     return spoken.audio, spoken.opening
 
 
@@ -81,7 +86,8 @@ def synthesize(seconds: float, seed: int, voice: Voice) -> Speech:
         voice: whose.
 
     Returns:
-        Audio of T·640 samples and the tracks of T frames; the track's value of frame i is the mouth's at the frame's middle.
+        Audio of T·640 samples and the tracks of T frames; the track's value of frame i is the mouth's at the
+        frame's middle.
 
     Raises:
         ValueError: seconds is not positive.
@@ -95,9 +101,21 @@ def synthesize(seconds: float, seed: int, voice: Voice) -> Speech:
     audio = _voice_sound(score, voice, rng) + _noise_sound(score, rng)
     audio = audio / max(1e-6, float(np.abs(audio).max())) * 0.8
     middle = (np.arange(num_frames) * SAMPLES_PER_FRAME + SAMPLES_PER_FRAME // 2) // _STEP
-    opening = np.clip(1.2 * _coarticulate(score.opening), 0, 1)  # smoothing takes from the peaks what this gives back
+    opening = np.clip(
+        1.2 * _coarticulate(score.opening), 0, 1
+    )  # smoothing takes from the peaks what this gives back
     energy = _coarticulate(score.level)
-    return Speech(*(a.astype(np.float32) for a in (audio, opening[middle], _coarticulate(score.rounding)[middle], energy[middle] / max(1e-6, energy.max()))))
+    return Speech(
+        *(
+            a.astype(np.float32)
+            for a in (
+                audio,
+                opening[middle],
+                _coarticulate(score.rounding)[middle],
+                energy[middle] / max(1e-6, energy.max()),
+            )
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -113,19 +131,23 @@ class _Score:
 
 
 def _write_score(steps: int, rng: np.random.Generator) -> _Score:
-    score = _Score(np.zeros(steps), np.zeros((steps, len(VOWELS))), np.ones(steps), np.zeros(steps), np.zeros(steps), {})
+    score = _Score(
+        np.zeros(steps), np.zeros((steps, len(VOWELS))), np.ones(steps), np.zeros(steps), np.zeros(steps), {}
+    )
     t = int(rng.uniform(0.02, 0.35) * _CONTROL)
     while t < steps:
         count = int(rng.integers(2, 9))
         start = t
-        for k in range(count):
+        for _ in range(count):
             stress = 1.0 if rng.random() < 0.35 else float(rng.uniform(0.5, 0.85))
             t = _write_syllable(score, t, stress, rng)
             if t >= steps:
                 break
         end = min(t, steps)
         length = max(1, end - start)
-        fall = np.linspace(1.12, 0.86, length) + 0.05 * np.sin(np.linspace(0, rng.uniform(2, 6) * np.pi, length) + rng.uniform(0, 6))
+        fall = np.linspace(1.12, 0.86, length) + 0.05 * np.sin(
+            np.linspace(0, rng.uniform(2, 6) * np.pi, length) + rng.uniform(0, 6)
+        )
         score.pitch[start:end] *= fall[: end - start]
         t += int(rng.uniform(0.2, 1.0) * _CONTROL)
     return score
@@ -165,14 +187,20 @@ def _coarticulate(track: np.ndarray) -> np.ndarray:
     """Smooths control tracks [steps] by a Hann window of ±80 ms."""
     half = int(LOOK_AHEAD_S * _CONTROL)
     window = np.hanning(2 * half + 1)
-    return np.convolve(track, window / window.sum(), mode="same")[: len(track)] if len(track) > 2 * half else track * 0 + track.mean()
+    return (
+        np.convolve(track, window / window.sum(), mode="same")[: len(track)]
+        if len(track) > 2 * half
+        else track * 0 + track.mean()
+    )
 
 
 def _smooth(track: np.ndarray, seconds: float) -> np.ndarray:
     n = max(1, int(seconds * _CONTROL))
     window = np.hanning(2 * n + 1)
     window /= window.sum()
-    return np.apply_along_axis(lambda a: np.convolve(np.pad(a, n, mode="edge"), window, mode="valid"), 0, track)
+    return np.apply_along_axis(
+        lambda a: np.convolve(np.pad(a, n, mode="edge"), window, mode="valid"), 0, track
+    )
 
 
 def _at_samples(track: np.ndarray) -> np.ndarray:
@@ -187,7 +215,11 @@ def _voice_sound(score: _Score, voice: Voice, rng: np.random.Generator) -> np.nd
     pitch *= 1 + 0.008 * np.sin(2 * np.pi * 5.2 * np.arange(len(pitch)) / SAMPLE_RATE)
     phase = np.cumsum(pitch / SAMPLE_RATE) % 1.0
     # Rosenberg's pulse (1971): opens over 40 % of the period, closes over 16 %
-    pulse = np.where(phase < 0.4, 0.5 * (1 - np.cos(np.pi * phase / 0.4)), np.where(phase < 0.56, np.cos(np.pi / 2 * (phase - 0.4) / 0.16), 0.0))
+    pulse = np.where(
+        phase < 0.4,
+        0.5 * (1 - np.cos(np.pi * phase / 0.4)),
+        np.where(phase < 0.56, np.cos(np.pi / 2 * (phase - 0.4) / 0.16), 0.0),
+    )
     source = np.diff(pulse, prepend=0.0) + 0.004 * rng.standard_normal(len(pulse))  # lip radiation, breath
     source *= _at_samples(_smooth(score.level, 0.012))
     weights = _smooth(score.weights, 0.02)
@@ -204,7 +236,7 @@ def _formants(source: np.ndarray, formants: tuple[float, float, float], scale: f
     for frequency, bandwidth in zip((*formants, 3700.0), (*_BANDWIDTHS, 250.0), strict=True):
         r = np.exp(-np.pi * bandwidth / SAMPLE_RATE)
         a1, a2 = 2 * r * np.cos(2 * np.pi * min(frequency * scale, 7200) / SAMPLE_RATE), -r * r
-        source = lfilter([1 - a1 - a2], [1, -a1, -a2], source)
+        source = np.asarray(lfilter([1 - a1 - a2], [1, -a1, -a2], source))
     return source
 
 
@@ -212,6 +244,8 @@ def _noise_sound(score: _Score, rng: np.random.Generator) -> np.ndarray:
     samples = len(score.level) * _STEP
     out = 0.0006 * rng.standard_normal(samples)  # the room
     for band in sorted(score.noise):
-        hiss = sosfilt(butter(2, band, "bandpass", fs=SAMPLE_RATE, output="sos"), rng.standard_normal(samples))
+        hiss = sosfilt(
+            butter(2, band, "bandpass", fs=SAMPLE_RATE, output="sos"), rng.standard_normal(samples)
+        )
         out += 0.12 * np.asarray(hiss) * _at_samples(_smooth(score.noise[band], 0.008))
     return out

@@ -23,7 +23,8 @@ def test_says_what_it_needs_without_weights(tmp_path: Path) -> None:
     for where in (None, tmp_path):
         metric = LPIPS(where)
         assert not metric.available
-        assert metric.reason is not None and metric.reason.startswith("not measured: needs ")
+        assert metric.reason is not None
+        assert metric.reason.startswith("not measured: needs ")
         with pytest.raises(RuntimeError, match="not measured: needs"):
             metric(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
 
@@ -45,7 +46,19 @@ def test_uses_the_given_backbone_and_the_packages_heads(folder: Path) -> None:
     convolutions = {0: (reference.net.slice1, "0"), 3: (reference.net.slice2, "3"), 6: (reference.net.slice3, "6"),
                     8: (reference.net.slice4, "8"), 10: (reference.net.slice5, "10")}  # fmt: skip
     for index, (part, name) in convolutions.items():
-        part[int(name) - sum(len(p) for p in (reference.net.slice1, reference.net.slice2, reference.net.slice3, reference.net.slice4, reference.net.slice5)[: list(convolutions).index(index)])].load_state_dict(
+        part[
+            int(name)
+            - sum(
+                len(p)
+                for p in (
+                    reference.net.slice1,
+                    reference.net.slice2,
+                    reference.net.slice3,
+                    reference.net.slice4,
+                    reference.net.slice5,
+                )[: list(convolutions).index(index)]
+            )
+        ].load_state_dict(
             {"weight": state[f"features.{index}.weight"], "bias": state[f"features.{index}.bias"]}
         )
     a, b = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, 3, 64, 64) * 2 - 1
@@ -65,7 +78,8 @@ def test_is_a_loss_whose_own_weights_are_frozen(folder: Path) -> None:
     metric = LPIPS(folder)
     a = torch.rand(1, 3, 64, 64, requires_grad=True)
     metric(a, torch.rand(1, 3, 64, 64)).sum().backward()
-    assert a.grad is not None and a.grad.abs().sum() > 0
+    assert a.grad is not None
+    assert a.grad.abs().sum() > 0
     assert not any(p.requires_grad for p in metric.parameters())
 
 

@@ -14,7 +14,9 @@ def test_a_constant_difference_has_a_closed_form() -> None:
     b = a.clone()
     b[0] += 0.2
     b[1] -= 0.02
-    assert psnr(a, b).tolist() == pytest.approx([20 * math.log10(2 / 0.2), 20 * math.log10(2 / 0.02)], rel=1e-5)
+    assert psnr(a, b).tolist() == pytest.approx(
+        [20 * math.log10(2 / 0.2), 20 * math.log10(2 / 0.02)], rel=1e-5
+    )
     assert l1(a, b).tolist() == pytest.approx([0.2, 0.02], rel=1e-5)
 
 
@@ -28,15 +30,20 @@ def test_agrees_with_scikit_image() -> None:
     reference = pytest.importorskip("skimage.metrics", reason="scikit-image is not installed")
     rng = np.random.default_rng(0)
     a, b = rng.uniform(-1, 1, (2, 3, 5, 16, 16))
-    expected = [reference.peak_signal_noise_ratio(x, y, data_range=2) for x, y in zip(a[None], b[None], strict=True)]
-    assert psnr(torch.from_numpy(a)[None], torch.from_numpy(b)[None]).tolist() == pytest.approx(expected, rel=1e-5)
+    expected = [
+        reference.peak_signal_noise_ratio(x, y, data_range=2) for x, y in zip(a[None], b[None], strict=True)
+    ]
+    assert psnr(torch.from_numpy(a)[None], torch.from_numpy(b)[None]).tolist() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_clips_are_measured_apart_and_equal_ones_are_infinite() -> None:
     a, b = torch.rand(3, 3, 2, 4, 4), torch.rand(3, 3, 2, 4, 4)
     together = psnr(a, b)
     assert together.tolist() == pytest.approx([psnr(a[i : i + 1], b[i : i + 1]).item() for i in range(3)])
-    assert psnr(a, a).isinf().all() and (l1(a, a) == 0).all()
+    assert psnr(a, a).isinf().all()
+    assert (l1(a, a) == 0).all()
 
 
 def test_half_precision_is_measured_in_single() -> None:

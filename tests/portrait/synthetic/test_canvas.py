@@ -28,7 +28,8 @@ def test_a_sheet_is_premultiplied() -> None:
     canvas = Canvas(100)
     canvas.paint(canvas.ellipse(0.5, 0.5, 0.3, 0.3, soft=0.05), np.array([1.0, 0.5, 0.0]))
     sheet = canvas.rgba(150)
-    assert sheet.shape == (180, 180, 4) and sheet.dtype == np.uint8
+    assert sheet.shape == (180, 180, 4)
+    assert sheet.dtype == np.uint8
     assert (sheet[..., :3].max(2) <= sheet[..., 3]).all()
 
 
@@ -52,4 +53,6 @@ def test_curves_pass_through_their_points() -> None:
 def test_noise_is_reproducible_and_bounded() -> None:
     a = value_noise(np.random.default_rng(3), (64, 48), (4, 4))
     assert np.array_equal(a, value_noise(np.random.default_rng(3), (64, 48), (4, 4)))
-    assert a.shape == (64, 48) and np.abs(a).max() < 1.6 and a.std() > 0.1
+    assert a.shape == (64, 48)
+    assert np.abs(a).max() < 1.6
+    assert a.std() > 0.1

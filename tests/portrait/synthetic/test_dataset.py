@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from portrait.synthetic import render_clip, write_dataset
 from portrait.synthetic import dataset as dataset_module
+from portrait.synthetic import render_clip, write_dataset
 
 
 def test_files_hold_the_clip_and_its_truth(tmp_path: Path) -> None:
@@ -32,7 +32,8 @@ def test_complete_clips_are_kept_and_missing_ones_made(tmp_path: Path) -> None:
     kept = first.stat().st_mtime_ns
     second.unlink()
     write_dataset(tmp_path, 2, 1, 0.2, 64, progress=False)
-    assert first.stat().st_mtime_ns == kept and second.exists()
+    assert first.stat().st_mtime_ns == kept
+    assert second.exists()
 
 
 def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,8 @@ def test_people_differ_in_look_and_voice() -> None:
     assert {p.beard for p in people} >= {"none", "full", "moustache"}
     assert np.std([p.skin for p in people], axis=0).min() > 0.1
     pitch = np.array([p.pitch_hz for p in people])
-    assert pitch.min() < 110 and pitch.max() > 220
+    assert pitch.min() < 110
+    assert pitch.max() > 220
 
 
 def test_proportions_leave_room_for_an_open_mouth() -> None:
