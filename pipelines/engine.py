@@ -77,6 +77,14 @@ def _single_process_group(gpu: bool) -> None:
         os.environ.setdefault(name, value)
 
 
+def leave_process_group() -> None:
+    """Ends the group that `start_engine` made; DeepSpeed forgets it too, so that this process can train again."""
+    import deepspeed.comm
+
+    if deepspeed.comm.is_initialized():
+        deepspeed.comm.destroy_process_group()
+
+
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices and kernels with weight decay; gains, biases and tokens (one dimension that counts) without."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]

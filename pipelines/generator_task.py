@@ -145,6 +145,7 @@ class GeneratorTask:
         figures |= following.figures
         return Evaluation(metrics=figures, pictures={"generated": follow_sheet(following.examples[0])})
 
+    @torch.no_grad()
     def _held_out_loss(self, model: Generator) -> float:
         splits = {row["split"] for row in self.table.rows(("split",))}
         split = next((name for name in ("val", "test") if name in splits), "train")

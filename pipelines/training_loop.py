@@ -27,6 +27,7 @@ from pipelines.ema import WeightAverage
 from pipelines.engine import (
     deepspeed_config,
     full_weights,
+    leave_process_group,
     load_engine,
     save_engine,
     set_learning_rate,
@@ -106,7 +107,11 @@ def train_worker(config: dict[str, Any]) -> dict[str, float]:
     """Ray Train's entry point; returns the last evaluation's figures (rank 0's)."""
     if config["settings"].workers:
         logging.disable(logging.INFO)  # Ray Train announces every report of every rank
-    return TrainingLoop(config["task"], config["settings"], config["run"]).train()
+        return TrainingLoop(config["task"], config["settings"], config["run"]).train()
+    try:
+        return TrainingLoop(config["task"], config["settings"], config["run"]).train()
+    finally:
+        leave_process_group()
 
 
 class TrainingLoop:

@@ -100,9 +100,9 @@ def test_resuming_nothing_or_another_run_is_refused(
     stages = (dataclasses.replace(task.training.stages[0], steps=1),)
     short = dataclasses.replace(task, training=dataclasses.replace(task.training, stages=stages))
     fit(short, TrainingSettings(output=output, workers=0))
-    with pytest.raises(ValueError, match="vae_training.stages was"):
+    with pytest.raises(ValueError, match=r"vae_training\.stages was"):
         fit(task, TrainingSettings(output=output, workers=1), resume=True)
-    with pytest.raises(ValueError, match="has 0 workers, got --workers 2"):
+    with pytest.raises(ValueError, match=r"has 0 workers, got --workers 2"):
         fit(short, TrainingSettings(output=output, workers=2), resume=True)
 
 
