@@ -253,8 +253,7 @@ class StreamSession:
     async def _deliver(self) -> None:
         """Latents → H.264 → fragments → client, in order; drops what a `clear` has overtaken."""
         while (block := await self._blocks.get()) is not None:
-            if block.epoch != self._epoch:
-                continue
+            # A block that was cleared is decoded all the same: the decoder's memory must follow the generator's.
             begin = self.clock()
             encoded = await self.stages.decode(self.session_id, block.latents, block.spoken.frames)
             decode_s = self.clock() - begin
