@@ -70,7 +70,7 @@ def main(config: GenerateConfig) -> None:
     audio = _read_speech(config)
     pipeline, vae_header = _load_pipeline(config)
     size = vae_header.preset.video.size
-    pictures = [_read_portrait(path, size) for path in config.portrait]
+    pictures = [crop_portrait_image(read_image(path), size, name=str(path)) for path in config.portrait]
     vae = pipeline.decoder.vae
     portrait = prepare_portrait(vae, pictures, vae_version=vae_header.version, size=size)
 
@@ -99,14 +99,6 @@ def _read_speech(config: GenerateConfig) -> NDArray[np.float32]:
             f"{config.audio}: {minutes:.0f} minutes of audio, expected at most {config.max_minutes:g} (--max-minutes)"
         )
     return audio
-
-
-def _read_portrait(path: Path, size: int) -> NDArray[np.uint8]:
-    image = read_image(path)
-    try:
-        return crop_portrait_image(image, size)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _frames(blocks: Iterable[StreamedBlock], total: int) -> Iterator[NDArray[np.uint8]]:
