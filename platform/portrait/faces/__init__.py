@@ -1,4 +1,7 @@
-"""Faces: detection, tracking over a clip, and the steady portrait crop, alike for data preparation and a user's picture."""
+"""Faces: detection, tracking over a clip, and the steady portrait crop.
+
+The same for data preparation and for a user's picture.
+"""
 
 from portrait.faces.crop import CropBox, apply_crop, crop_portrait_image, portrait_crop
 from portrait.faces.detector import Face, FaceDetector, HaarDetector, NoFaceError, YuNetDetector

@@ -40,9 +40,9 @@ class CropBox:
 def portrait_crop(track: FaceTrack | np.ndarray, picture_size: tuple[int, int]) -> CropBox:
     """Chooses a clip's crop from where its face is.
 
-    The square holds still for the clip and is wide enough for where the face moves. It is made a little tighter, then
-    moved a little, rather than reach out of the picture; a square picture that it nearly fills is taken whole, so that
-    cropping a crop changes nothing.
+    The square holds still for the clip and is wide enough for where the face moves. It is made a little
+    tighter, then moved a little, rather than reach out of the picture; a square picture that it nearly fills is
+    taken whole, so that cropping a crop changes nothing.
 
     Args:
         track: a face track or its boxes [T, 4] as (x, y, w, h).
@@ -70,7 +70,8 @@ def portrait_crop(track: FaceTrack | np.ndarray, picture_size: tuple[int, int]) 
     y0 = _stay_inside((top + bottom) / 2 - CENTRE_Y * side, side, height)
     crop = CropBox(x0=round(x0), y0=round(y0), size=max(2, round(side)))
     if _covers(crop, height, width):
-        return CropBox(x0=(width - max(height, width)) // 2, y0=(height - max(height, width)) // 2, size=max(height, width))
+        whole = max(height, width)
+        return CropBox(x0=(width - whole) // 2, y0=(height - whole) // 2, size=whole)
     return crop
 
 
@@ -148,10 +149,10 @@ def crop_portrait_image(
 
 
 def find_portrait_face(image: np.ndarray, detector: FaceDetector, *, name: str = "picture") -> Face:
-    """The main face of a still: the median over slightly different views, since a single detection wavers by some 5 %.
+    """The main face of a still: the median over slightly different views, since one detection wavers by some 5 %.
 
-    A picture has no neighbours in time to steady its box, and a face that fills it has no margin to be found in, so it is
-    searched with several widths of border.
+    A picture has no neighbours in time to steady its box, and a face that fills it has no margin to be found in,
+    so it is searched with several widths of border.
 
     Raises:
         NoFaceError: no face in any view.

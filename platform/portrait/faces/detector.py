@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import cv2
+import cv2.data
 import numpy as np
+
+_Square: TypeAlias = tuple[float, float, float, float]
+"""What a cascade finds: (x, y, side, votes), in pixels of the searched picture; votes are the windows that agreed."""
 
 
 class NoFaceError(ValueError):
@@ -51,16 +55,16 @@ class FaceDetector(Protocol):
 class HaarDetector:
     """OpenCV's cascades: two frontal ones that check each other, and faces in profile where these find none.
 
-    Alone, the newer frontal cascade sometimes fires on half a face, and the older one on the background; where they meet
-    they are right, and the mean of their squares wavers less than either.
+    Alone, the newer frontal cascade sometimes fires on half a face, and the older one on the background; where they
+    meet they are right, and the mean of their squares wavers less than either.
 
     Args:
-        working_size: the picture's longer side is brought to this before searching; a face narrower than about a tenth
-            of that side is not found.
+        working_size: the picture's longer side is brought to this before searching; a face narrower than about a
+            tenth of that side is not found.
     """
 
-    # Squares as multiples of the face's width, measured against YuNet's boxes on the real clips (the spread over clips is
-    # 0.07); their centres agree within 0.05 of the width.
+    # Squares as multiples of the face's width, measured against YuNet's boxes on the real clips (the spread over
+    # clips is 0.07); their centres agree within 0.05 of the width.
     _FRONTAL_WIDTH = 1.26
     _LOOSE_WIDTH = 1.31
     _PROFILE_WIDTH = 1.35
@@ -91,11 +95,14 @@ class HaarDetector:
         grey = cv2.equalizeHist(grey)
         least = max(24, round(max(grey.shape) / 11))
         squares = _search(self._frontal, grey, least, neighbours=4)
-        frontal = [self._face(*square, self._FRONTAL_WIDTH, scale) for square in squares]
+        frontal = [self._face(square, self._FRONTAL_WIDTH, scale) for square in squares]
         # The second opinion is asked where the first saw something, else everywhere.
         x0, y0, x1, y1 = _surroundings(squares, grey.shape)
         around = _search(self._loose, np.ascontiguousarray(grey[y0:y1, x0:x1]), least, neighbours=5)
-        loose = [self._face(x + x0, y + y0, side, n, self._LOOSE_WIDTH, scale) for x, y, side, n in around]
+        loose = [
+            self._face((x + x0, y + y0, side, votes), self._LOOSE_WIDTH, scale)
+            for x, y, side, votes in around
+        ]
         faces = _agree(frontal, loose, sure_votes=self._SURE_VOTES)
         return faces or self._in_profile(grey, least, scale)
 
@@ -104,11 +111,12 @@ class HaarDetector:
         squares = _search(self._profile, grey, least, neighbours=5)
         mirrored = _search(self._profile, np.ascontiguousarray(grey[:, ::-1]), least, neighbours=5)
         squares += [(grey.shape[1] - x - side, y, side, votes) for x, y, side, votes in mirrored]
-        faces = [self._face(*square, self._PROFILE_WIDTH, scale) for square in squares]
+        faces = [self._face(square, self._PROFILE_WIDTH, scale) for square in squares]
         return drop_nested(sorted(faces, key=lambda face: -face.w))
 
-    def _face(self, x: float, y: float, side: float, votes: float, width: float, scale: float) -> Face:
+    def _face(self, square: _Square, width: float, scale: float) -> Face:
         """Converts a cascade's square on the small picture to a face box on the frame."""
+        x, y, side, votes = square
         w = side / width / scale
         h = w * self._ASPECT
         return Face(x=(x + side / 2) / scale - w / 2, y=(y + side / 2) / scale - h / 2, w=w, h=h, score=votes)
@@ -121,20 +129,16 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
     return cascade
 
 
-def _search(
-    cascade: cv2.CascadeClassifier, grey: np.ndarray, least: int, neighbours: int
-) -> list[tuple[float, float, float, float]]:
-    """Runs a cascade: [(x, y, side, votes)]; the votes are how many windows agreed."""
+def _search(cascade: cv2.CascadeClassifier, grey: np.ndarray, least: int, neighbours: int) -> list[_Square]:
+    """Runs a cascade over a grey picture."""
     squares, votes = cascade.detectMultiScale2(
         grey, scaleFactor=1.13, minNeighbors=neighbours, minSize=(least, least)
     )
     return [(float(x), float(y), float(w), float(n)) for (x, y, w, _), n in zip(squares, votes, strict=True)]
 
 
-def _surroundings(
-    squares: list[tuple[float, float, float, float]], shape: tuple[int, ...]
-) -> tuple[int, int, int, int]:
-    """A region (x0, y0, x1, y1) with room for whole faces around what may be parts of them; all where there are none."""
+def _surroundings(squares: list[_Square], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """A region (x0, y0, x1, y1) with room for whole faces around what may be parts; all where there are none."""
     height, width = shape[:2]
     if not squares:
         return 0, 0, width, height
@@ -146,7 +150,7 @@ def _surroundings(
 
 
 def _agree(frontal: list[Face], loose: list[Face], *, sure_votes: int) -> list[Face]:
-    """Joins what two cascades found: pairs of like size become their mean; what only the older one saw needs more votes.
+    """Joins what two cascades found: pairs of like size become their mean; what only one saw needs more votes.
 
     Returns:
         Faces, the largest first, none inside another.
@@ -175,7 +179,10 @@ def _holds(face: Face, other: Face) -> bool:
 
 
 def drop_nested(faces: list[Face]) -> list[Face]:
-    """Of faces in descending order of preference, drops each whose centre lies in one before it: cascades also fire on parts."""
+    """Of faces in descending order of preference, drops each whose centre lies in one before it.
+
+    Cascades also fire on parts of a face.
+    """
     kept: list[Face] = []
     for face in faces:
         if not any(_holds(other, face) for other in kept):
@@ -202,8 +209,8 @@ class YuNetDetector:
             self._net.detect(np.zeros((self._INPUT, self._INPUT, 3), np.uint8))
         except cv2.error as error:
             raise ValueError(
-                f"{path}: not a YuNet model that OpenCV {cv2.__version__} can read, expected the ONNX export with a fixed "
-                f"{self._INPUT}×{self._INPUT} input ({error.err})"
+                f"{path}: not a YuNet model that OpenCV {cv2.__version__} can read, "
+                f"expected the ONNX export with a fixed {self._INPUT}×{self._INPUT} input ({error.err})"
             ) from error
 
     def __reduce__(self) -> tuple[type[YuNetDetector], tuple[str, float]]:
@@ -218,8 +225,12 @@ class YuNetDetector:
         square = np.zeros((self._INPUT, self._INPUT, 3), np.uint8)
         square[: small.shape[0], : small.shape[1]] = small[:, :, ::-1]  # YuNet expects BGR
         rows = self._net.detect(square)[1]
-        faces = [] if rows is None else [
-            Face(x=float(x), y=float(y), w=float(w), h=float(h), score=float(score))
-            for (x, y, w, h), score in zip(rows[:, :4] / scale, rows[:, -1], strict=True)
-        ]
+        faces = (
+            []
+            if rows is None
+            else [
+                Face(x=float(x), y=float(y), w=float(w), h=float(h), score=float(score))
+                for (x, y, w, h), score in zip(rows[:, :4] / scale, rows[:, -1], strict=True)
+            ]
+        )
         return sorted(faces, key=lambda face: -face.w)

@@ -69,7 +69,9 @@ def track_faces(
     main, others = _main_chain(chains)
     width = np.median([face.w for face in main.faces])
     lasting = [chain for chain in others if len(chain.times) >= max(2, searched // 5)]
-    rival_times = {t for c in lasting for t, face in zip(c.times, c.faces, strict=True) if face.w >= 0.6 * width}
+    rival_times = {
+        t for c in lasting for t, face in zip(c.times, c.faces, strict=True) if face.w >= 0.6 * width
+    }
     return FaceTrack(
         boxes=_fill(main, length, window=round(_SMOOTHING_SECONDS * fps)),
         found=len(main.times) / searched,
@@ -94,7 +96,8 @@ def _link(chains: list[_Chain], time: int, faces: list[Face], patience: int) -> 
 def _main_chain(chains: list[_Chain]) -> tuple[_Chain, list[_Chain]]:
     """The chain with the most face in it, joined with those that lie where it does at other times; and all others.
 
-    A head that turns away and comes back, or a nod too quick for the linking, breaks a chain without being someone else.
+    A head that turns away and comes back, or a nod too quick for the linking, breaks a chain without being
+    someone else.
     """
     best = max(chains, key=lambda chain: sum(face.w * face.score for face in chain.faces))
     typical = median_face(best.faces)
@@ -104,7 +107,8 @@ def _main_chain(chains: list[_Chain]) -> tuple[_Chain, list[_Chain]]:
     for chain in chains:
         if chain is best:
             continue
-        if times & set(chain.times) or overlap(median_face(chain.faces), typical) < _MIN_OVERLAP:
+        elsewhere = overlap(median_face(chain.faces), typical) < _MIN_OVERLAP
+        if elsewhere or times & set(chain.times):
             others.append(chain)
             continue
         joined += zip(chain.times, chain.faces, strict=True)
@@ -117,7 +121,11 @@ def median_face(faces: list[Face]) -> Face:
     """The typical one of several boxes of a face: the median of centres and sizes."""
     x, y, w, h = np.median([(*f.centre, f.w, f.h) for f in faces], axis=0)
     return Face(
-        x=float(x - w / 2), y=float(y - h / 2), w=float(w), h=float(h), score=max(face.score for face in faces)
+        x=float(x - w / 2),
+        y=float(y - h / 2),
+        w=float(w),
+        h=float(h),
+        score=max(face.score for face in faces),
     )
 
 

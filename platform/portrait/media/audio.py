@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
@@ -73,10 +74,13 @@ def decode_track(
             raise ValueError(f"{label}: sound changes from {rate} to {frame.sample_rate} Hz within the track")
         expected = start + Fraction(written, rate)
         offset = round((_time(frame, expected) - expected) * rate)
-        # Containers with a coarse clock (Matroska: milliseconds) jitter around the true time: only a real jump moves it.
+        # Containers with a coarse clock (Matroska: milliseconds) jitter around the true time: only a real jump
+        # moves it.
         if abs(offset) > rate // 100:
             if offset > rate * _MAX_GAP_SECONDS:
-                raise ValueError(f"{label}: damaged sound, a gap of {offset / rate:.0f} s at {float(expected):.2f} s")
+                raise ValueError(
+                    f"{label}: damaged sound, a gap of {offset / rate:.0f} s at {float(expected):.2f} s"
+                )
             pieces.append(np.zeros(max(offset, 0), np.float32))
             piece = piece[max(-offset, 0) :]
             written += pieces[-1].size
@@ -119,7 +123,7 @@ def _to_mono(frame: AudioFrame, label: str) -> np.ndarray:
     if values.dtype == np.uint8:
         values = (values.astype(np.float32) - 128.0) / 128.0
     elif np.issubdtype(values.dtype, np.integer):
-        values = values.astype(np.float64) / -float(np.iinfo(values.dtype).min)
+        values = values.astype(np.float64) / float(1 << (8 * values.dtype.itemsize - 1))
     return values.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 

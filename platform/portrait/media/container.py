@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import av
+import av.error
 from av.container import InputContainer
 
 MediaSource: TypeAlias = str | Path | bytes
@@ -46,7 +47,9 @@ def open_media(source: MediaSource, *, name: str | None = None) -> Iterator[Inpu
     # "file:" keeps FFmpeg from reading a path such as "a:b.mp4" as a protocol's address.
     file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
     try:
-        container = av.open(file, mode="r", container_options={"format_whitelist": _FORMATS}, metadata_errors="replace")
+        container = av.open(
+            file, mode="r", container_options={"format_whitelist": _FORMATS}, metadata_errors="replace"
+        )
     except av.error.FFmpegError as error:
         raise ValueError(f"{label}: not a readable video or sound file ({reason_of(error)})") from error
     try:

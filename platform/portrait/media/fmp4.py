@@ -1,7 +1,7 @@
 """Fragmented MP4 as bytes (ISO/IEC 14496-12, AVC in 14496-15, AAC in 14496-14): an init segment, then fragments.
 
-Written by hand, since FFmpeg's muxer holds a fragment back until the next key frame arrives, which here is a whole block
-(0.64 s) of latency. Two tracks: 1 is H.264, 2 is AAC. Every function returns finished boxes.
+Written by hand, since FFmpeg's muxer holds a fragment back until the next key frame arrives, which here is a
+whole block (0.64 s) of latency. Two tracks: 1 is H.264, 2 is AAC. Every function returns finished boxes.
 """
 
 from __future__ import annotations

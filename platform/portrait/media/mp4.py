@@ -13,9 +13,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -35,7 +36,12 @@ def yuv_frame(picture: np.ndarray, convert: VideoReformatter) -> VideoFrame:
     """Converts RGB uint8 [H, W, 3] to a 4:2:0 frame, BT.709, limited range, tagged so that players agree."""
     rgb = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     frame = convert.reformat(
-        rgb, format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED_RANGE, interpolation="AREA", threads=1
+        rgb,
+        format="yuv420p",
+        dst_colorspace=BT709,
+        dst_color_range=LIMITED_RANGE,
+        interpolation="AREA",
+        threads=1,
     )
     frame.color_primaries = BT709
     frame.color_trc = BT709
@@ -51,11 +57,18 @@ def tag_colours(context: av.VideoCodecContext) -> None:
 def check_pictures(frames: np.ndarray, height: int, width: int) -> None:
     """Raises ValueError unless frames are uint8 [T, height, width, 3]."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
-        raise ValueError(f"frames: expected uint8 [T, {height}, {width}, 3], found {frames.dtype} {list(frames.shape)}")
+        raise ValueError(
+            f"frames: expected uint8 [T, {height}, {width}, 3], found {frames.dtype} {list(frames.shape)}"
+        )
 
 
 def encode_video(
-    frames: np.ndarray | Iterable[np.ndarray], fps: int = 25, *, gop: int = 16, crf: float = 18, preset: str = "fast"
+    frames: np.ndarray | Iterable[np.ndarray],
+    fps: int | Fraction = 25,
+    *,
+    gop: int = 16,
+    crf: float = 18,
+    preset: str = "fast",
 ) -> bytes:
     """Encodes RGB pictures uint8 [T, H, W, 3] (or an iterable of [H, W, 3]) as H.264 MP4 without sound.
 
@@ -86,7 +99,7 @@ def write_mp4(
     fps: int = 25,
     crf: float = 18,
 ) -> None:
-    """Writes an ordinary MP4 (H.264 and, with sound, AAC at 48 kHz) that any player opens; atomic (a rename at the end).
+    """Writes an ordinary MP4 (H.264 and, with sound, AAC at 48 kHz) that any player opens; atomic, by a rename.
 
     Args:
         path: the file; an existing one is replaced.
@@ -99,7 +112,9 @@ def write_mp4(
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with av.open(f"file:{temporary}", mode="w", format="mp4", options={"movflags": "faststart"}) as container:
+        with av.open(
+            f"file:{temporary}", mode="w", format="mp4", options={"movflags": "faststart"}
+        ) as container:
             sound = container.add_stream("aac", rate=AAC_RATE, layout="mono") if audio is not None else None
             # AAC packets go in after the pictures: the muxer interleaves what is at most a minute's talk.
             _mux_video(container, frames, fps, gop=fps, crf=crf, preset="fast")
@@ -109,22 +124,28 @@ def write_mp4(
                 frame.sample_rate, frame.pts, frame.time_base = AAC_RATE, 0, Fraction(1, AAC_RATE)
                 container.mux(sound.encode(frame))
                 container.mux(sound.encode(None))
-        os.replace(temporary, target)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _mux_video(
-    container: OutputContainer, frames: np.ndarray | Iterable[np.ndarray], fps: int, *, gop: int, crf: float, preset: str
+    container: OutputContainer,
+    frames: np.ndarray | Iterable[np.ndarray],
+    fps: int | Fraction,
+    *,
+    gop: int,
+    crf: float,
+    preset: str,
 ) -> None:
     stream: VideoStream | None = None
     convert = VideoReformatter()
     for index, picture in enumerate(frames):
         if stream is None:
-            stream = _x264_stream(container, picture, fps, gop, crf, preset)
+            stream = _x264_stream(container, picture, fps, gop=gop, crf=crf, preset=preset)
         check_pictures(picture[None], stream.height, stream.width)
         frame = yuv_frame(picture, convert)
-        frame.pts, frame.time_base = index, Fraction(1, fps)
+        frame.pts, frame.time_base = index, 1 / Fraction(fps)
         container.mux(stream.encode(frame))
     if stream is None:
         raise ValueError("frames: expected at least one picture, found none")
@@ -132,7 +153,7 @@ def _mux_video(
 
 
 def _x264_stream(
-    container: OutputContainer, picture: np.ndarray, fps: int, gop: int, crf: float, preset: str
+    container: OutputContainer, picture: np.ndarray, fps: int | Fraction, *, gop: int, crf: float, preset: str
 ) -> VideoStream:
     height, width = picture.shape[:2]
     if height % 2 or width % 2:
@@ -145,7 +166,7 @@ def _x264_stream(
     }
     stream = container.add_stream("libx264", rate=fps, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.codec_context.time_base = Fraction(1, fps)
+    stream.codec_context.time_base = 1 / Fraction(fps)
     tag_colours(stream.codec_context)
     return stream
 
@@ -163,7 +184,7 @@ def decode_window(mp4: bytes, indices: Sequence[int]) -> np.ndarray:
     Raises:
         ValueError: no indices, an index outside the clip, or a damaged file.
     """
-    wanted = sorted(set(int(index) for index in indices))
+    wanted = sorted({int(index) for index in indices})
     if not wanted:
         raise ValueError("indices: expected at least one frame number, found none")
     pictures: dict[int, np.ndarray] = {}
@@ -172,11 +193,9 @@ def decode_window(mp4: bytes, indices: Sequence[int]) -> np.ndarray:
         stream.thread_count = 1
         if wanted[0] < 0 or wanted[-1] >= stream.frames:
             raise ValueError(f"indices: expected 0 … {stream.frames - 1}, found {wanted[0]} … {wanted[-1]}")
-        step = 1 / (Fraction(stream.average_rate or 25) * Fraction(stream.time_base or 1))
-        keys = [round(e.timestamp / step) for e in stream.index_entries if e.is_keyframe]
-        convert = VideoReformatter()
         try:
-            _decode_runs(container, stream, _runs(wanted, keys), step, convert, pictures)
+            for key, run in _runs(wanted, stream):
+                pictures |= _decode_run(container, stream, key, run)
         except av.error.FFmpegError as error:
             raise ValueError(f"clip: damaged ({reason_of(error)})") from error
     missing = [index for index in wanted if index not in pictures]
@@ -185,30 +204,41 @@ def decode_window(mp4: bytes, indices: Sequence[int]) -> np.ndarray:
     return np.stack([pictures[int(index)] for index in indices])
 
 
-def _runs(wanted: list[int], keys: list[int]) -> list[tuple[int, set[int]]]:
-    """Splits wanted frames into runs that each begin at a key frame: [(key frame, frames)].
+def _frame_ticks(stream: VideoStream) -> Fraction:
+    """Ticks of the stream's clock a frame lasts."""
+    return 1 / (Fraction(stream.average_rate or 25) * Fraction(stream.time_base or 1))
+
+
+def _runs(wanted: list[int], stream: VideoStream) -> list[tuple[int, set[int]]]:
+    """Splits wanted frames into runs that each begin at a key frame: [(key frame's time in ticks, frames)].
 
     Neighbouring groups of pictures stay in one run: going on costs less than a seek.
     """
+    times = [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
+    keys = [round(time / _frame_ticks(stream)) for time in times]
     runs: list[tuple[int, set[int]]] = []
     last_group = -2
     for index in wanted:
         group = int(np.searchsorted(keys, index, side="right")) - 1
         if not runs or group > last_group + 1:
-            runs.append((keys[group], set()))
+            runs.append((times[group], set()))
         runs[-1][1].add(index)
         last_group = group
     return runs
 
 
-def _decode_runs(container, stream, runs, step: Fraction, convert: VideoReformatter, pictures: dict) -> None:
-    """Seeks to each run's key frame and decodes until the run's last frame; fills `pictures` by frame number."""
-    for key, indices in runs:
-        container.seek(int(key * step), stream=stream, backward=True, any_frame=False)
-        last = max(indices)
-        for frame in container.decode(stream):
-            index = round(frame.pts / step)
-            if index in indices:
-                pictures[index] = convert.reformat(frame, format="rgb24", interpolation=EXACT_RGB, threads=1).to_ndarray()
-            if index >= last:
-                break
+def _decode_run(
+    container: InputContainer, stream: VideoStream, key_time: int, indices: set[int]
+) -> dict[int, np.ndarray]:
+    """Seeks to a run's key frame and decodes until its last frame: RGB pictures by frame number."""
+    container.seek(key_time, stream=stream, backward=True, any_frame=False)
+    convert, ticks, last = VideoReformatter(), _frame_ticks(stream), max(indices)
+    pictures: dict[int, np.ndarray] = {}
+    for frame in container.decode(stream):
+        index = round((frame.pts or 0) / ticks)
+        if index in indices:
+            rgb = convert.reformat(frame, format="rgb24", interpolation=EXACT_RGB, threads=1)
+            pictures[index] = rgb.to_ndarray()
+        if index >= last:
+            break
+    return pictures

@@ -66,7 +66,9 @@ class H264BlockEncoder:
 
     def __init__(self, width: int, height: int, fps: int = 25, *, crf: float = 20) -> None:
         if width <= 0 or height <= 0 or width % 2 or height % 2:
-            raise ValueError(f"size: H.264 4:2:0 needs an even, positive height and width, found {height}×{width}")
+            raise ValueError(
+                f"size: H.264 4:2:0 needs an even, positive height and width, found {height}×{width}"
+            )
         self.width, self.height, self.fps = width, height, fps
         # One preset for all: it shows in the parameter sets, and the blocks of a stream must agree on them.
         self._options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency", "profile": "baseline"}
@@ -80,8 +82,8 @@ class H264BlockEncoder:
         context.width, context.height, context.pix_fmt = self.width, self.height, "yuv420p"
         context.time_base, context.framerate = Fraction(1, self.fps), Fraction(self.fps)
         context.flags |= Flags.global_header
-        # Only the first frame is a key frame, however long the block. "stitchable" keeps the quality
-        # out of the parameter sets.
+        # Only the first frame is a key frame, however long the block. "stitchable" keeps the quality out of the
+        # parameter sets.
         params = "keyint=infinite:scenecut=0:threads=1:open-gop=0:ref=1:stitchable=1"
         context.options = self._options | {"x264-params": params}
         tag_colours(context)
@@ -132,7 +134,7 @@ def _parameter_sets(context: av.VideoCodecContext) -> tuple[bytes, bytes]:
 
 
 def _length_prefixed(annex_b: bytes) -> bytes:
-    """Slices only, each behind its length: parameter sets are in the init segment, x264's banner is nobody's concern."""
+    """Slices only, each behind its length: parameter sets are in the init segment, x264's banner is dropped."""
     dropped = (_NAL_SPS, _NAL_PPS, _NAL_SEI, _NAL_DELIMITER)
     units = [unit for unit in _nal_units(annex_b) if unit[0] & 0x1F not in dropped]
     return b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
@@ -158,7 +160,9 @@ class _AacEncoder:
 
     def push(self, audio: np.ndarray) -> list[bytes]:
         """Takes samples float32 [S] at 16 kHz; gives the AAC frames that are complete."""
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(audio, np.float32)[None], format="fltp", layout="mono")
+        frame = AudioFrame.from_ndarray(
+            np.ascontiguousarray(audio, np.float32)[None], format="fltp", layout="mono"
+        )
         frame.sample_rate, frame.pts = SAMPLE_RATE, self._samples_in
         frame.time_base = Fraction(1, SAMPLE_RATE)
         self._samples_in += audio.size
@@ -186,8 +190,9 @@ class _AacEncoder:
         return self._keep(self._context.encode(frame))
 
     def _keep(self, packets: list[av.Packet]) -> list[bytes]:
-        # The first frame is the encoder's priming (1024 samples before time 0). Players disagree about edit lists, all
-        # of them play a track that begins at 0: leave it out. The first 21 ms then lack their overlap, a soft fade-in.
+        # The first frame is the encoder's priming (1024 samples before time 0). Players disagree about edit lists,
+        # all of them play a track that begins at 0: leave it out. The first 21 ms then lack their overlap, a soft
+        # fade-in.
         kept = [bytes(packet) for packet in packets]
         if kept and self._first:
             self._first = False
@@ -228,7 +233,7 @@ class FragmentedMP4Muxer:
         return self._frames
 
     def header(self) -> bytes:
-        """The init segment, once: here if asked for early, else in front of the first fragment; later calls give b""."""
+        """The init segment, once: here if asked for early, else before the first fragment; later calls give b""."""
         if self._header_given:
             return b""
         self._header_given = True
@@ -305,9 +310,13 @@ class FragmentedMP4Muxer:
             raise ValueError("muxer: closed, no block can follow")
         found = (block.width, block.height, block.fps)
         if found != (self.width, self.height, self.fps):
-            raise ValueError(f"block: expected {self.width}×{self.height} at {self.fps} frames/s, found {found}")
+            raise ValueError(
+                f"block: expected {self.width}×{self.height} at {self.fps} frames/s, found {found}"
+            )
         if block.parameter_sets != self._parameter_sets:
-            raise ValueError("block: H.264 parameter sets differ from the stream's (another encoder or settings)")
+            raise ValueError(
+                "block: H.264 parameter sets differ from the stream's (another encoder or settings)"
+            )
         most = block.num_frames * SAMPLE_RATE // self.fps
         if audio.ndim != 1 or audio.size > most:
             raise ValueError(f"audio: expected [S] with at most {most} samples, found {list(audio.shape)}")

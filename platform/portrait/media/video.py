@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+import av.error
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -167,8 +169,9 @@ def iter_frames(
 ) -> Iterator[np.ndarray]:
     """Yields upright RGB pictures uint8 [H, W, 3] at a constant rate, in constant memory.
 
-    A source picture is repeated or left out so that each output shows the one nearest in time; a picture that stands
-    for long is held until half an output frame before the next. The arrays must not be written to: repeats share memory.
+    A source picture is repeated or left out so that each output shows the one nearest in time; a picture that
+    stands for long is held until half an output frame before the next. The arrays must not be written to: repeats
+    share memory.
 
     Raises:
         FileNotFoundError: no such file.
@@ -186,7 +189,7 @@ def iter_frames(
                 picture = upright(frame)
                 shape = shape or picture.shape
                 if picture.shape != shape:
-                    raise ValueError(f"{label}: the picture's size changes within the file ({shape} to {picture.shape})")
+                    raise ValueError(f"{label}: the picture's size changes ({shape} to {picture.shape})")
                 for _ in range(copies if limit is None else min(copies, limit - emitted)):
                     yield picture
                     emitted += 1
@@ -194,7 +197,7 @@ def iter_frames(
                 return
         if frame is None:
             raise ValueError(f"{label}: no picture could be decoded")
-        _check_complete(container, stream, emitted / fps, label)
+        _check_complete(stream, emitted / fps, label)
 
 
 def _constant_rate(
@@ -232,7 +235,7 @@ def _constant_rate(
 
 
 def _video_stream(container: InputContainer, label: str) -> VideoStream:
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise ValueError(f"{label}: has no video track")
     # One thread: data preparation runs one file a core, and errors stay with the frame that caused them.
@@ -290,7 +293,7 @@ def _header_seconds(container: InputContainer, stream: VideoStream) -> float | N
     return None
 
 
-def _check_complete(container: InputContainer, stream: VideoStream, seconds: float, label: str) -> None:
+def _check_complete(stream: VideoStream, seconds: float, label: str) -> None:
     """A file that was cut off still opens where its index stands in front: compare with what the index promises."""
     if stream.duration is None or stream.time_base is None:
         return

@@ -1,0 +1,61 @@
+"""Tests of portrait.faces.detector: boxes mean the same whatever the detector."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from portrait.faces import Face, HaarDetector, YuNetDetector
+from portrait.faces.detector import drop_nested
+from portrait.media.image import read_image
+from portrait.media.video import iter_frames
+
+
+def _face(x: float, y: float, w: float, score: float = 1.0) -> Face:
+    return Face(x=x, y=y, w=w, h=1.4 * w, score=score)
+
+
+def test_parts_of_a_face_are_dropped() -> None:
+    whole, part, other = _face(0, 0, 100), _face(30, 30, 40), _face(200, 0, 50)
+    assert drop_nested([whole, other, part]) == [whole, other]
+
+
+def test_nothing_in_noise_or_flat_pictures() -> None:
+    detector = HaarDetector()
+    assert detector.detect(np.full((240, 320, 3), 90, np.uint8)) == []
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    assert detector.detect(noise) == []
+
+
+def test_detector_travels_between_processes() -> None:
+    detector = pickle.loads(pickle.dumps(HaarDetector(working_size=200)))
+    assert detector.working_size == 200
+
+
+@pytest.mark.slow
+def test_haar_and_yunet_agree_on_real_faces(real_material: Path) -> None:
+    haar, yunet = HaarDetector(), YuNetDetector(real_material / "weights" / "yunet_n_640_640.onnx")
+    pictures = [next(iter_frames(path)) for path in sorted((real_material / "clips").iterdir())]
+    pictures += [read_image(path) for path in sorted((real_material / "stills").glob("flux_*"))]
+    found = 0
+    for picture in pictures:
+        faces, truth = haar.detect(picture), yunet.detect(picture)[0]
+        if not faces:
+            continue
+        best = faces[0]
+        found += 1
+        assert abs(best.centre[0] - truth.centre[0]) < 0.2 * truth.w
+        assert abs(best.centre[1] - truth.centre[1]) < 0.2 * truth.w
+        assert 0.8 < best.w / truth.w < 1.25
+    assert found >= len(pictures) - 2
+
+
+def test_yunet_names_a_missing_or_wrong_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"yunet\.onnx"):
+        YuNetDetector(tmp_path / "yunet.onnx")
+    (tmp_path / "wrong.onnx").write_bytes(b"not a network")
+    with pytest.raises(ValueError, match=r"wrong\.onnx: not a YuNet model"):
+        YuNetDetector(tmp_path / "wrong.onnx")

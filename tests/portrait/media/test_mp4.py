@@ -1,0 +1,100 @@
+"""Tests of portrait.media.mp4: short groups of pictures, windows at random, ordinary files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from portrait.media.container import open_media
+from portrait.media.mp4 import decode_window, encode_video, write_mp4
+from portrait.media.tracks import read_tracks
+from portrait.media.video import read_video
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    """70 smooth frames that all differ."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (70, 8, 6, 3), np.uint8)
+    return np.stack([cv2.resize(picture, (48, 64), interpolation=cv2.INTER_CUBIC) for picture in small])
+
+
+def test_key_frames_every_gop_and_no_reordering(frames: np.ndarray) -> None:
+    with open_media(encode_video(frames)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+    assert [i for i, p in enumerate(packets) if p.is_keyframe] == [0, 16, 32, 48, 64]
+    assert all(p.pts == p.dts for p in packets)
+    assert len(packets) == len(frames)
+
+
+def test_the_same_pictures_give_the_same_bytes(frames: np.ndarray) -> None:
+    assert encode_video(frames) == encode_video(iter(frames))
+
+
+@pytest.mark.parametrize("indices", [[0], [69], [15, 16], [40, 3, 3, 69, 17], list(range(20, 40)), range(70)])
+def test_a_window_is_exactly_the_frames_asked_for(frames: np.ndarray, indices: list[int]) -> None:
+    data = encode_video(frames)
+    whole = read_video(data).frames
+    np.testing.assert_array_equal(decode_window(data, indices), whole[list(indices)])
+
+
+def test_a_window_does_not_decode_other_groups(frames: np.ndarray) -> None:
+    """Destroys the data of the first groups: a window behind them must not notice."""
+    data = bytearray(encode_video(frames))
+    expected = decode_window(bytes(data), [50, 60])
+    with open_media(bytes(data)) as container:
+        places = [(p.pos or 0, p.size) for p in container.demux(video=0) if p.size]
+    for position, size in places[:48]:
+        data[position : position + size] = bytes(size)
+    np.testing.assert_array_equal(decode_window(bytes(data), [50, 60]), expected)
+
+
+def test_quality_is_high(frames: np.ndarray) -> None:
+    error = decode_window(encode_video(frames), range(70)).astype(float) - frames
+    assert 10 * np.log10(255**2 / (error**2).mean()) > 30
+
+
+@pytest.mark.parametrize("indices", [[], [-1], [70]])
+def test_indices_outside_are_named(frames: np.ndarray, indices: list[int]) -> None:
+    with pytest.raises(ValueError, match="indices: expected"):
+        decode_window(encode_video(frames), indices)
+
+
+def test_damaged_and_odd_input(frames: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="clip: not a readable"):
+        decode_window(encode_video(frames)[:3000], [0])
+    with pytest.raises(ValueError, match="even height and width, found 63×48"):
+        encode_video(frames[:, :63])
+    with pytest.raises(ValueError, match="at least one picture"):
+        encode_video([])
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.33])
+def test_ordinary_file_has_both_tracks_in_time(frames: np.ndarray, tmp_path: Path, seconds: float) -> None:
+    count = round(seconds * 25)
+    rng = np.random.default_rng(1)
+    audio = np.convolve(rng.normal(size=count * 640), np.ones(8) / 8, "same").astype(np.float32) * 0.2
+    write_mp4(tmp_path / "a.mp4", frames[:count], audio)
+    assert read_tracks(tmp_path / "a.mp4").mismatches(count / 25) == []
+    heard = read_video(tmp_path / "a.mp4").audio
+    assert heard is not None
+    assert np.corrcoef(heard, audio)[0, 1] > 0.95, "sound out of place or spoilt"
+
+
+def test_a_failed_write_leaves_nothing(frames: np.ndarray, tmp_path: Path) -> None:
+    def broken():
+        yield frames[0]
+        raise RuntimeError("source failed")
+
+    with pytest.raises(RuntimeError, match="source failed"):
+        write_mp4(tmp_path / "a.mp4", broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_carry_no_date(frames: np.ndarray) -> None:
+    with av.open(__import__("io").BytesIO(encode_video(frames[:2]))) as container:
+        assert "creation_time" not in container.metadata
