@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -36,6 +37,8 @@ def run(
     Raises:
         SystemExit: with code 2 for an error that the user can mend, 130 after an interruption.
     """
+    # Ray starts its processes with fork and exec at once, to which the warning does not apply.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
     try:
         main(parse(config_type, args))
     except USER_ERRORS as error:
