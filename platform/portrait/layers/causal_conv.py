@@ -55,14 +55,15 @@ class CausalConv3d(nn.Module):
     Before the first frame stands its own repetition, so that a still picture is a video at rest.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel_time: int = 3, kernel_space: int = 3) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, kernel_time: int) -> None:
         super().__init__()
         self.kernel_time = kernel_time
         self.key = ""  # the layer's name inside its network, set by `name_layers`
-        kind = nn.Conv2d if kernel_time == 1 else nn.Conv3d
-        kernel = (kernel_space, kernel_space) if kernel_time == 1 else (kernel_time, kernel_space, kernel_space)
-        padding = tuple(0 if kernel_time > 1 and axis == 0 else size // 2 for axis, size in enumerate(kernel))
-        self.conv = kind(in_channels, out_channels, kernel, padding=padding)
+        self.conv: nn.Conv2d | nn.Conv3d
+        if kernel_time == 1:
+            self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        else:
+            self.conv = nn.Conv3d(in_channels, out_channels, (kernel_time, 3, 3), padding=(0, 1, 1))
 
     def forward(self, x_BCTHW: Tensor, history: History | None = None) -> Tensor:
         if self.kernel_time == 1:
@@ -104,7 +105,9 @@ class ResidualBlock(nn.Module):
         self.conv1 = CausalConv3d(channels, channels, kernel_time=kernel_time)
         self.norm2 = ChannelRMSNorm(channels)
         self.conv2 = CausalConv3d(channels, channels, kernel_time=1)
-        with torch.no_grad():  # a block begins close to the identity, so that a deep stack begins as its shortcuts
+        with (
+            torch.no_grad()
+        ):  # a block begins close to the identity, so that a deep stack begins as its shortcuts
             self.conv2.conv.weight.mul_(0.1)
 
     def forward(self, x_BCTHW: Tensor, history: History | None = None) -> Tensor:

@@ -49,7 +49,9 @@ def _check_shortcut(have: int, channels: int) -> None:
 class Downsample(nn.Module):
     """One step down in time or space (factor 1: a change of width only): main branch plus shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, time: int = 1, space: int = 1, residual: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, time: int = 1, space: int = 1, residual: bool
+    ) -> None:
         super().__init__()
         self.time, self.space, self.out_channels, self.residual = time, space, out_channels, residual
         folded, remainder = divmod(out_channels, time * space**2)
@@ -68,7 +70,9 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """One step up in time or space (factor 1: a change of width only): main branch plus shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, time: int = 1, space: int = 1, residual: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, time: int = 1, space: int = 1, residual: bool
+    ) -> None:
         super().__init__()
         self.time, self.space, self.residual = time, space, residual
         self.folded = out_channels * time * space**2
@@ -98,7 +102,9 @@ class TemporalStep(nn.Module):
         return torch.cat([first, self.step(rest)], dim=2)
 
 
-def resample_down(in_channels: int, out_channels: int, *, time: int, space: int, residual: bool) -> nn.ModuleList:
+def resample_down(
+    in_channels: int, out_channels: int, *, time: int, space: int, residual: bool
+) -> nn.ModuleList:
     """The steps from one level to the next deeper one: time, then space."""
     steps = nn.ModuleList()
     if time > 1:
@@ -108,7 +114,9 @@ def resample_down(in_channels: int, out_channels: int, *, time: int, space: int,
     return steps
 
 
-def resample_up(in_channels: int, out_channels: int, *, time: int, space: int, residual: bool) -> nn.ModuleList:
+def resample_up(
+    in_channels: int, out_channels: int, *, time: int, space: int, residual: bool
+) -> nn.ModuleList:
     """The steps from one level to the next shallower one: space, then time."""
     steps = nn.ModuleList()
     if space > 1 or in_channels != out_channels:

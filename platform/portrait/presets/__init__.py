@@ -1,4 +1,4 @@
-"""Presets: complete, typed descriptions of a system. `load("tiny")` runs on a laptop, `load("paper")` is the paper's."""
+"""Presets: complete, typed descriptions of a system. `tiny` runs on a laptop, `paper` is the paper's."""
 
 from __future__ import annotations
 

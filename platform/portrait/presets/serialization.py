@@ -25,7 +25,9 @@ def from_dict(cls: type[T], data: dict[str, Any], *, path: str = "") -> T:
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - known)
     if unknown:
-        raise ValueError(f"unknown field {path}{unknown[0]} for {cls.__name__}; known: {', '.join(sorted(known))}")
+        raise ValueError(
+            f"unknown field {path}{unknown[0]} for {cls.__name__}; known: {', '.join(sorted(known))}"
+        )
     values = {name: _convert(hints[name], value, f"{path}{name}") for name, value in data.items()}
     try:
         return cls(**values)
@@ -37,7 +39,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if is_dataclass(hint):
         if not isinstance(value, dict):
             raise ValueError(f"{path} must be a table of fields, got {value!r}")
-        return from_dict(typing.cast(type, hint), value, path=f"{path}.")
+        return from_dict(typing.cast("type", hint), value, path=f"{path}.")
     origin = typing.get_origin(hint)
     if origin is tuple:
         item = typing.get_args(hint)[0]

@@ -111,9 +111,13 @@ class VideoVAE(nn.Module):
         if video.ndim != 5 or shape[1] != config.image_channels:
             raise ValueError(f"video must be [B, {config.image_channels}, {expected}, H, W], got {shape}")
         if shape[2] < 1 or (shape[2] - int(at_start)) % config.time_factor:
-            raise ValueError(f"video must have {expected} frames, T a multiple of {config.time_factor}, got {shape[2]}")
+            raise ValueError(
+                f"video must have {expected} frames, T a multiple of {config.time_factor}, got {shape[2]}"
+            )
         if shape[3] % factor or shape[4] % factor or not shape[3] or not shape[4]:
-            raise ValueError(f"video's height and width must be multiples of {factor}, got {shape[3]}×{shape[4]}")
+            raise ValueError(
+                f"video's height and width must be multiples of {factor}, got {shape[3]}×{shape[4]}"
+            )
 
     def _check_references(self, references: Tensor) -> None:
         config, shape = self.config, tuple(references.shape)
@@ -126,7 +130,9 @@ class VideoVAE(nn.Module):
 
     def _check_latents(self, z: Tensor) -> None:
         if z.ndim != 5 or z.shape[1] != self.config.latent_channels or z.shape[2] < 1:
-            raise ValueError(f"latents must be [B, {self.config.latent_channels}, L, h, w], got {tuple(z.shape)}")
+            raise ValueError(
+                f"latents must be [B, {self.config.latent_channels}, L, h, w], got {tuple(z.shape)}"
+            )
 
     def _check_features(self, z: Tensor, features: Tensor, mask: Tensor | None) -> None:
         config = self.config

@@ -85,7 +85,9 @@ class VAEConfig:
                 down = prod(getattr(level, axis) for level in inward)
                 up = prod(getattr(level, axis) for level in outward)
                 if down != up:
-                    raise ValueError(f"vae: the decoder must undo the encoder's factor in {axis}: {up} against {down}")
+                    raise ValueError(
+                        f"vae: the decoder must undo the encoder's factor in {axis}: {up} against {down}"
+                    )
 
     @property
     def feature_space_factor(self) -> int:

@@ -21,7 +21,9 @@ from portrait.vae.fusion import ReferenceFusion
 class UpLevels(nn.Module):
     """Levels on the way out: the resampling from the level before, then the level's residual blocks."""
 
-    def __init__(self, levels: Sequence[Level], in_channels: int, out_channels: int, *, residual: bool) -> None:
+    def __init__(
+        self, levels: Sequence[Level], in_channels: int, out_channels: int, *, residual: bool
+    ) -> None:
         super().__init__()
         self.resample = nn.ModuleList()
         self.blocks = nn.ModuleList()
@@ -30,7 +32,9 @@ class UpLevels(nn.Module):
                 resample_up(in_channels, level.width, time=level.time, space=level.space, residual=residual)
             )
             self.blocks.append(
-                nn.ModuleList(ResidualBlock(level.width, kernel_time=level.kernel_time) for _ in range(level.blocks))
+                nn.ModuleList(
+                    ResidualBlock(level.width, kernel_time=level.kernel_time) for _ in range(level.blocks)
+                )
             )
             in_channels = level.width
         self.leave = resample_up(in_channels, out_channels, time=1, space=1, residual=residual)
@@ -50,7 +54,9 @@ class LatentDecoder(nn.Module):
         super().__init__()
         width = config.decoder1[0].width
         self.stem = CausalConv3d(config.latent_channels, width, kernel_time=1)
-        self.levels = UpLevels(config.decoder1, width, config.feature_channels, residual=config.residual_resampling)
+        self.levels = UpLevels(
+            config.decoder1, width, config.feature_channels, residual=config.residual_resampling
+        )
 
     def forward(self, z_BCLHW: Tensor, history: History | None) -> Tensor:
         """[B, C_z, L, H/F, W/F] → [B, C_f, L, H/f, W/f]."""
@@ -64,7 +70,9 @@ class PictureDecoder(nn.Module):
         super().__init__()
         self.patch_size = config.patch_size
         width = config.decoder2[-1].width
-        self.levels = UpLevels(config.decoder2, config.feature_channels, width, residual=config.residual_resampling)
+        self.levels = UpLevels(
+            config.decoder2, config.feature_channels, width, residual=config.residual_resampling
+        )
         self.norm = ChannelRMSNorm(width)
         self.head = CausalConv3d(width, config.image_channels * config.patch_size**2, kernel_time=1)
 
@@ -101,7 +109,7 @@ class Decoder(nn.Module):
         reference_mask_BM: Tensor | None = None,
         history: History | None = None,
     ) -> Tensor:
-        """Latents [B, C_z, L, H/F, W/F] and features of M ≥ 0 references → [B, 3, 1+4(L−1), H, W] (4·L in mid-stream)."""
+        """Latents [B, C_z, L, H/F, W/F], features of M ≥ 0 references → [B, 3, 1+4(L−1), H, W]; later 4·L frames."""
         fused = self.d_ref(self.d1(z_BCLHW, history), reference_features_BMCHW, reference_mask_BM)
         video = self.d2(fused, history)
         if history is not None:

@@ -20,7 +20,9 @@ from portrait.vae.config import Level, VAEConfig
 class DownLevels(nn.Module):
     """Levels on the way in: each level's residual blocks, then the resampling to the next."""
 
-    def __init__(self, levels: Sequence[Level], in_channels: int, out_channels: int, *, residual: bool) -> None:
+    def __init__(
+        self, levels: Sequence[Level], in_channels: int, out_channels: int, *, residual: bool
+    ) -> None:
         super().__init__()
         self.enter = resample_down(in_channels, levels[0].width, time=1, space=1, residual=residual)
         self.blocks = nn.ModuleList()
@@ -28,7 +30,9 @@ class DownLevels(nn.Module):
         next_widths = [level.width for level in levels[1:]] + [out_channels]
         for level, next_width in zip(levels, next_widths, strict=True):
             self.blocks.append(
-                nn.ModuleList(ResidualBlock(level.width, kernel_time=level.kernel_time) for _ in range(level.blocks))
+                nn.ModuleList(
+                    ResidualBlock(level.width, kernel_time=level.kernel_time) for _ in range(level.blocks)
+                )
             )
             self.resample.append(
                 resample_down(level.width, next_width, time=level.time, space=level.space, residual=residual)
@@ -51,7 +55,9 @@ class FeatureEncoder(nn.Module):
         self.patch_size = config.patch_size
         width = config.encoder1[0].width
         self.stem = CausalConv3d(config.image_channels * config.patch_size**2, width, kernel_time=1)
-        self.levels = DownLevels(config.encoder1, width, config.feature_channels, residual=config.residual_resampling)
+        self.levels = DownLevels(
+            config.encoder1, width, config.feature_channels, residual=config.residual_resampling
+        )
 
     def forward(self, video_BCTHW: Tensor, history: History | None = None) -> Tensor:
         """[B, 3, 1+T, H, W] in [−1, 1] → [B, C_f, 1+T/4, H/f, W/f]."""
@@ -66,7 +72,9 @@ class LatentEncoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         width = config.encoder2[-1].width
-        self.levels = DownLevels(config.encoder2, config.feature_channels, width, residual=config.residual_resampling)
+        self.levels = DownLevels(
+            config.encoder2, config.feature_channels, width, residual=config.residual_resampling
+        )
         self.norm = ChannelRMSNorm(width)
         self.head = CausalConv3d(width, 2 * config.latent_channels, kernel_time=1)
 

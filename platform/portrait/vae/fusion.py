@@ -74,7 +74,9 @@ class FusionBlock(nn.Module):
         null_k, null_v = (null.expand(batch, -1, -1, -1) for null in (self.null_key, self.null_value))
         return torch.cat([k, null_k.to(k.dtype)], dim=2), torch.cat([v, null_v.to(v.dtype)], dim=2)
 
-    def forward(self, x_BLND: Tensor, references: tuple[Tensor, Tensor], mask: Tensor | None, angles: Tensor) -> Tensor:
+    def forward(
+        self, x_BLND: Tensor, references: tuple[Tensor, Tensor], mask: Tensor | None, angles: Tensor
+    ) -> Tensor:
         batch, steps = x_BLND.shape[:2]
         frames = self.norm_self(x_BLND).flatten(0, 1)
         attention = self.self_attention
