@@ -112,7 +112,6 @@ def main(config: Demo) -> None:
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("OMP_NUM_THREADS", "1"),
         ("RAY_SERVE_LOG_TO_STDERR", "0"),
-        ("RAY_raylet_start_wait_time_s", "180"),  # a busy machine takes longer than Ray's 30 s
     ):
         os.environ.setdefault(name, value)
     paths = prepare_folder(config)

@@ -22,8 +22,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
-# A busy machine takes longer than Ray's 30 s.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
 # Ray's workers are other processes: without a GPU, DeepSpeed must not go looking for one there either.
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
