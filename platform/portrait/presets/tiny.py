@@ -41,8 +41,8 @@ TINY = Preset(
     speech=SpeechConfig(encoder="log_mel", mel_bins=40, subframes=4, look_ahead_ms=80),
     generator=GeneratorConfig(
         latent_size=2,
-        blocks=6,
-        heads=6,
+        blocks=5,
+        heads=5,
         head_dim=32,
         mlp_ratio=3.0,
         speech_dim=160,
