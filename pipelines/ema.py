@@ -11,7 +11,7 @@ from torch import nn
 class WeightAverage:
     """Averages weights into a module of its own; that module is what is evaluated and exported.
 
-    After n updates the decay is min(decay, (1 + n) / (10 + n)), so that a young average forgets the initial weights.
+    After n steps the decay is min(decay, (1 + n) / (10 + n)), so that a young average forgets the initial weights.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -20,20 +20,28 @@ class WeightAverage:
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, weights: Iterable[torch.Tensor], buffers: Iterable[torch.Tensor]) -> None:
-        """Moves the average towards `weights` (in the order of the module's parameters); buffers are copied."""
+    def update(
+        self, weights: Iterable[torch.Tensor], buffers: Iterable[torch.Tensor], *, steps: int = 1
+    ) -> None:
+        """Moves the average towards `weights`; buffers are copied.
+
+        Args:
+            weights: in the order of the module's parameters.
+            buffers: in the order of the module's.
+            steps: optimiser steps since the last update; the decay is taken to this power.
+        """
         averages: list[torch.Tensor] = list(self.module.parameters())
         current = [
             weight.detach().to(average.device, torch.float32)
             for weight, average in zip(weights, averages, strict=True)
         ]
-        torch._foreach_lerp_(averages, current, 1 - self.current_decay())
+        torch._foreach_lerp_(averages, current, 1 - self.current_decay() ** steps)
         for mine, theirs in zip(self.module.buffers(), buffers, strict=True):
             mine.copy_(theirs)
-        self.updates += 1
+        self.updates += steps
 
     def current_decay(self) -> float:
-        """Decay of the next update."""
+        """Decay a step of the next update."""
         return min(self.decay, (1 + self.updates) / (10 + self.updates))
 
     def state_dict(self) -> dict[str, object]:

@@ -43,6 +43,8 @@ class GeneratorTask:
     """A generator file to start from; None for new weights."""
     vae: str | None = None
     """The VAE file that made the latents: with it, evaluations also show and measure a generated clip."""
+    activation_checkpointing: bool = False
+    """Recomputes each block in the backward pass instead of keeping its activations: less memory, a third more time."""
     evaluation_windows: int = 32
     """Held-out windows that an evaluation takes the loss of."""
     kind: str = "generator"
@@ -95,10 +97,12 @@ class GeneratorTask:
 
     def build(self) -> Generator:
         if self.init is not None:
-            return checkpoints.load_generator(self.init, preset=self.preset).train()
-        generator = Generator(self.preset.generator)
-        generator.latent_mean.copy_(self.statistics.mean)
-        generator.latent_std.copy_(self.statistics.std)
+            generator = checkpoints.load_generator(self.init, preset=self.preset).train()
+        else:
+            generator = Generator(self.preset.generator)
+            generator.latent_mean.copy_(self.statistics.mean)
+            generator.latent_std.copy_(self.statistics.std)
+        generator.activation_checkpointing = self.activation_checkpointing
         return generator
 
     def _windows(self, split: str, seed: int) -> LatentWindows:

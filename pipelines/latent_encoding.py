@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import ray.data
 import torch
+from tqdm import tqdm
 
 from pipelines.reconstruction import encode_in_blocks, picture_at
 from portrait.media.audio import decode_flac
@@ -173,6 +174,7 @@ def _encoded(
     """Encoded rows in portions of a commit; fills `failed`."""
     if not todo:
         return
+    ray.data.DataContext.get_current().enable_progress_bars = False  # they count blocks
     dataset = ray.data.from_items(todo, override_num_blocks=max(1, min(len(todo), 4 * actors))).map_batches(
         EncodeClips,
         fn_constructor_args=(settings,),
@@ -181,7 +183,7 @@ def _encoded(
         num_gpus=1 if settings.device == "cuda" else None,
     )
     portion: list[LatentRow] = []
-    for entry in dataset.iter_rows():
+    for entry in tqdm(dataset.iter_rows(), "encoding clips", len(todo), unit="clip", mininterval=2.0):
         if entry["error"]:
             failed[entry["clip_id"]] = entry["error"]
             continue

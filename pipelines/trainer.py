@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -82,7 +83,8 @@ def fit(task: Task, settings: TrainingSettings, *, resume: bool = False) -> Trai
 
 
 def _start(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
-    params = {**task.params(), "training": asdict(settings)}
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "ray", "deepspeed", "pylance")}
+    params = {**task.params(), "training": asdict(settings), "versions": versions}
     run = tracking.start_run(_EXPERIMENT, task.kind, params, output=settings.output)
     # Ray Train resumes whatever bears the same name: the tracked run's id keeps a new run new.
     name = f"{task.kind}-{run.run_id[:8]}"

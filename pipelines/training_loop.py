@@ -39,6 +39,8 @@ from portrait import tracking
 _STATE_FILE = "state.json"
 _AVERAGE_FILE = "average.pt"
 _PRINT_EVERY_S = 5.0
+AVERAGE_EVERY = 10
+"""Steps between updates of the average where each has to gather the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +215,13 @@ class TrainingLoop:
         progress.total_steps += 1
 
     def _update_average(self) -> None:
+        """Every step, or every few where weights have to be gathered from float32 masters of all ranks."""
+        every = AVERAGE_EVERY if self.settings.gpu or self.settings.zero_stage == 3 else 1
+        if (self.progress.total_steps + 1) % every:
+            return
         weights = full_weights(self.engine)
         if self.average is not None:
-            self.average.update(weights, self.engine.module.buffers())
+            self.average.update(weights, self.engine.module.buffers(), steps=every)
         else:
             for _ in weights:  # gathering is collective
                 pass
@@ -357,6 +363,6 @@ def _mix(seed: int, step: int, rank: int) -> int:
 
 def _means(window: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means of what was logged since the last line; metrics may be missing in some steps."""
-    names = dict.fromkeys(name for entry in window for name in entry)
+    names = sorted({name for entry in window for name in entry}, key=lambda name: (name != "loss", name))
     values = {name: [float(entry[name]) for entry in window if name in entry] for name in names}
     return {name: sum(found) / len(found) for name, found in values.items()}

@@ -16,6 +16,16 @@ def test_average_of_known_weights_has_its_closed_form() -> None:
     assert average.module.weight.item() == pytest.approx(expected)
 
 
+def test_an_update_after_several_steps_decays_as_often() -> None:
+    often, seldom = (WeightAverage(nn.Linear(1, 1, bias=False), decay=0.5) for _ in range(2))
+    seldom.load_state_dict(often.state_dict() | {"updates": 100})
+    often.updates = 100
+    for _ in range(3):
+        often.update([torch.tensor([[4.0]])], [])
+    seldom.update([torch.tensor([[4.0]])], [], steps=3)
+    torch.testing.assert_close(often.module.weight, seldom.module.weight)
+
+
 def test_state_goes_on_where_it_was_saved() -> None:
     first, second = (WeightAverage(nn.Linear(2, 2), decay=0.9) for _ in range(2))
     first.update([torch.ones(2, 2), torch.ones(2)], [])
