@@ -55,13 +55,16 @@ def serve_arguments(job: ServeJob) -> dict:
 
 def main(job: ServeJob) -> None:
     """Starts the application, prints its address, waits."""
+    from serve_apps.arguments import StreamArgs
+
+    # Checked before Ray is even imported: what is wrong with a flag is said at once.
+    args = StreamArgs.model_validate(serve_arguments(job)).resolved()
+
     from ray import serve
 
     from portrait.cluster import connect
-    from serve_apps.arguments import StreamArgs
     from serve_apps.portrait_stream import start
 
-    args = StreamArgs.model_validate(serve_arguments(job)).resolved()
     connect()
     print(f"starting preset {job.preset} …", flush=True)
     url = start(args, host=job.host, port=job.port)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -113,25 +115,26 @@ def application(ray_session, models, tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture
-async def slots_free(application) -> AsyncIterator[None]:
+def sessions_become(application) -> Callable[[int], Awaitable[None]]:
+    """Waits until the application has that many sessions."""
+
+    async def wait(expected: int) -> None:
+        async with httpx.AsyncClient(base_url=application) as client:
+            for _ in range(400):
+                found = (await client.get("/v1/info")).json()["sessions"]
+                if found == expected:
+                    return
+                await asyncio.sleep(0.05)
+        pytest.fail(f"{found} sessions are open, expected {expected}")
+
+    return wait
+
+
+@pytest.fixture
+async def slots_free(sessions_become) -> AsyncIterator[None]:
     """Waits after a test until no session is left, so that the next one finds both slots."""
     yield
-    await sessions_become(application, 0)
-
-
-async def sessions_become(url: str, expected: int) -> None:
-    """Waits until the application has that many sessions."""
-    import asyncio
-
-    import httpx
-
-    async with httpx.AsyncClient(base_url=url) as client:
-        for _ in range(200):
-            found = (await client.get("/v1/info")).json()["sessions"]
-            if found == expected:
-                return
-            await asyncio.sleep(0.05)
-    pytest.fail(f"{found} sessions are open, expected {expected}")
+    await sessions_become(0)
 
 
 @pytest.fixture(scope="session")
