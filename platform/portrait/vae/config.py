@@ -80,6 +80,11 @@ class VAEConfig:
                         raise ValueError(f"vae.{name}[{index}].{field} must be one of {allowed}, got {value}")
         if self.fusion.head_dim % 4:
             raise ValueError(f"vae.fusion.head_dim must be a multiple of 4, got {self.fusion.head_dim}")
+        if self.fusion.width != self.feature_channels:
+            raise ValueError(
+                f"vae.fusion: heads × head_dim must be feature_channels ({self.feature_channels}), "
+                f"got {self.fusion.width}"
+            )
         for inward, outward in ((self.encoder1, self.decoder2), (self.encoder2, self.decoder1)):
             for axis in ("space", "time"):
                 down = prod(getattr(level, axis) for level in inward)

@@ -89,7 +89,7 @@ class Decoder(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.d1 = LatentDecoder(config)
-        self.d_ref = ReferenceFusion(config.fusion, config.feature_channels)
+        self.d_ref = ReferenceFusion(config.fusion)
         self.d2 = PictureDecoder(config)
         name_layers(self)
 

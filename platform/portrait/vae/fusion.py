@@ -24,11 +24,12 @@ class PlacedAttention(nn.Module):
     Learning where to look from nothing takes thousands of steps; unlearning the habit where it does not fit is quick.
     """
 
-    def __init__(self, width: int, context_width: int, heads: int, *, same_place: float) -> None:
+    def __init__(self, width: int, heads: int, *, same_place: float) -> None:
         super().__init__()
         self.heads, head_dim = heads, width // heads
         self.to_q = nn.Linear(width, width, bias=False)
-        self.to_kv = nn.Linear(context_width, 2 * width, bias=False)
+        self.to_k = nn.Linear(width, width, bias=False)
+        self.to_v = nn.Linear(width, width, bias=False)
         self.to_out = nn.Linear(width, width)
         self.norm_q = nn.RMSNorm(head_dim, eps=1e-6)
         self.norm_k = nn.RMSNorm(head_dim, eps=1e-6)
@@ -39,10 +40,12 @@ class PlacedAttention(nn.Module):
         q_BGNE = self.norm_q(self.to_q(x_BND).unflatten(-1, (self.heads, -1))).transpose(1, 2)
         return apply_rotary(q_BGNE + self.place_q, angles)
 
-    def keys_values(self, context_BND: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = self.to_kv(context_BND).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-        k_BGNE = self.norm_k(k).transpose(1, 2) + self.place_k
-        return apply_rotary(k_BGNE, angles), v.transpose(1, 2)
+    def keys(self, context_BND: Tensor, angles: Tensor) -> Tensor:
+        k_BGNE = self.norm_k(self.to_k(context_BND).unflatten(-1, (self.heads, -1))).transpose(1, 2)
+        return apply_rotary(k_BGNE + self.place_k, angles)
+
+    def values(self, context_BND: Tensor) -> Tensor:
+        return self.to_v(context_BND).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def attend(self, q_BGNE: Tensor, k_BGNE: Tensor, v_BGNE: Tensor, mask: Tensor | None = None) -> Tensor:
         out = F.scaled_dot_product_attention(q_BGNE, k_BGNE, v_BGNE, attn_mask=mask)
@@ -50,27 +53,38 @@ class PlacedAttention(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """Frame-wise self-attention, cross-attention to the references and the learned null token, feed-forward."""
+    """Frame-wise self-attention, cross-attention to the references and the learned null token, feed-forward.
 
-    def __init__(self, config: FusionConfig, reference_width: int) -> None:
+    A block begins as a copier: it adds what the references show at the same place, and nothing else. Values are taken
+    from the features as they are, since a norm would drop the brightness and contrast that a copy needs.
+    """
+
+    def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         width, hidden = config.width, int(config.width * config.mlp_ratio)
         self.norm_self = nn.RMSNorm(width, eps=1e-6)
-        self.self_attention = PlacedAttention(width, width, config.heads, same_place=0.0)
+        self.self_attention = PlacedAttention(width, config.heads, same_place=0.0)
         self.norm_cross = nn.RMSNorm(width, eps=1e-6)
-        self.norm_reference = nn.RMSNorm(reference_width, eps=1e-6)
-        self.cross_attention = PlacedAttention(width, reference_width, config.heads, same_place=2.5)
+        self.norm_reference = nn.RMSNorm(width, eps=1e-6)
+        self.cross_attention = PlacedAttention(width, config.heads, same_place=2.5)
         self.null_key = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
         self.null_value = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
         self.norm_mlp = nn.RMSNorm(width, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        with torch.no_grad():
+            nn.init.eye_(self.cross_attention.to_v.weight)
+            self.cross_attention.to_out.weight.copy_(torch.eye(width) / config.blocks)
+            nn.init.zeros_(self.cross_attention.to_out.bias)
+            for last in (self.self_attention.to_out, self.mlp[2]):
+                last.weight.mul_(0.1)  # type: ignore[operator]
+                nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def reference_keys_values(self, references_BMND: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, G, M·N + 1, E] of the references, the null token last."""
-        batch, count, pixels, _ = references_BMND.shape
-        context = self.norm_reference(references_BMND).flatten(1, 2)
-        k, v = self.cross_attention.keys_values(context, angles.repeat(count, 1))
-        assert k.shape[2] == count * pixels
+        batch, count = references_BMND.shape[:2]
+        context = references_BMND.flatten(1, 2)
+        k = self.cross_attention.keys(self.norm_reference(context), angles.repeat(count, 1))
+        v = self.cross_attention.values(context)
         null_k, null_v = (null.expand(batch, -1, -1, -1) for null in (self.null_key, self.null_value))
         return torch.cat([k, null_k.to(k.dtype)], dim=2), torch.cat([v, null_v.to(v.dtype)], dim=2)
 
@@ -79,8 +93,8 @@ class FusionBlock(nn.Module):
     ) -> Tensor:
         batch, steps = x_BLND.shape[:2]
         frames = self.norm_self(x_BLND).flatten(0, 1)
-        attention = self.self_attention
-        attended = attention.attend(attention.queries(frames, angles), *attention.keys_values(frames, angles))
+        own = self.self_attention
+        attended = own.attend(own.queries(frames, angles), own.keys(frames, angles), own.values(frames))
         x_BLND = x_BLND + attended.unflatten(0, (batch, steps))
         # A query's references are the same at every step: one call for all steps of a clip.
         queries = self.cross_attention.queries(self.norm_cross(x_BLND).flatten(1, 2), angles.repeat(steps, 1))
@@ -90,15 +104,12 @@ class FusionBlock(nn.Module):
 
 
 class ReferenceFusion(nn.Module):
-    """D_ref on D1's features; the result is added to them."""
+    """D_ref: D1's features are the transformer's residual stream, so its width is theirs (paper: 16 × 64 = 1024)."""
 
-    def __init__(self, config: FusionConfig, feature_channels: int) -> None:
+    def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         self.config = config
-        self.proj_in = nn.Linear(feature_channels, config.width)
-        self.blocks = nn.ModuleList(FusionBlock(config, feature_channels) for _ in range(config.blocks))
-        self.norm_out = nn.RMSNorm(config.width, eps=1e-6)
-        self.proj_out = nn.Linear(config.width, feature_channels)
+        self.blocks = nn.ModuleList(FusionBlock(config) for _ in range(config.blocks))
 
     def angles(self, height: int, width: int, device: torch.device) -> Tensor:
         """Rotary angles of the feature pixels, row by row: [N, E/2]."""
@@ -117,8 +128,7 @@ class ReferenceFusion(nn.Module):
         if mask_BM is not None:
             keys = mask_BM.repeat_interleave(height * width, dim=1)
             mask = F.pad(keys, (0, 1), value=True)[:, None, None, :]
-        x_BLND = self.proj_in(features_BCLHW.flatten(3).permute(0, 2, 3, 1))
+        x_BLND = features_BCLHW.flatten(3).permute(0, 2, 3, 1)
         for block in self.blocks:
             x_BLND = block(x_BLND, block.reference_keys_values(references_BMND, angles), mask, angles)  # type: ignore[operator]
-        fused = self.proj_out(self.norm_out(x_BLND)).unflatten(2, (height, width))
-        return features_BCLHW + fused.permute(0, 4, 1, 2, 3)
+        return x_BLND.unflatten(2, (height, width)).permute(0, 4, 1, 2, 3)
