@@ -6,7 +6,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -47,24 +47,23 @@ def create_api(service: PortraitService) -> FastAPI:
     api.add_exception_handler(RequestValidationError, _validation_error)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_middleware(_SizeLimit, limits=service.limits)
-    api.include_router(_routes(service))
+    api.include_router(_portrait_routes(service))
+    api.include_router(_stream_routes(service))
     api.mount("/", StaticFiles(directory=WEB_FOLDER, html=True), name="web")
     return api
 
 
-def _routes(service: PortraitService) -> APIRouter:
-    routes = APIRouter(prefix="/v1")
+def _caller_of(service: PortraitService) -> Callable[[Request], str]:
+    """A dependency: the owner that a request's API key stands for."""
 
     def caller(request: Request) -> str:
         return service.authorise(api_key_of(request.headers.get("authorization")))
 
-    @routes.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    return caller
 
-    @routes.get("/info")
-    async def info() -> ServiceInfo:
-        return await service.info()
+
+def _portrait_routes(service: PortraitService) -> APIRouter:
+    routes, caller = APIRouter(prefix="/v1"), _caller_of(service)
 
     @routes.post("/portraits", status_code=201)
     async def register(
@@ -94,6 +93,20 @@ def _routes(service: PortraitService) -> APIRouter:
         if not await service.stages.delete_portrait(portrait_id, owner):
             raise ApiError("unknown_portrait", f"portrait_id: there is no portrait {portrait_id!r}", 404)
         return Response(status_code=204)
+
+    return routes
+
+
+def _stream_routes(service: PortraitService) -> APIRouter:
+    routes, caller = APIRouter(prefix="/v1"), _caller_of(service)
+
+    @routes.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @routes.get("/info")
+    async def info() -> ServiceInfo:
+        return await service.info()
 
     @routes.post("/videos")
     async def videos(

@@ -19,7 +19,7 @@ import numpy as np
 from portrait.media.stream import FragmentedMP4Muxer
 from serve_apps.limits import Limits
 from serve_apps.protocol import SAMPLE_RATE, ApiError, BlockEvent, Cleared, Ended
-from serve_apps.stages import ModelFacts, SpokenBlock, Stages
+from serve_apps.stages import ModelFacts, SessionStages, SpokenBlock
 
 Send = Callable[[BlockEvent | None, bytes], Awaitable[None]]
 """Sends a block's event and its media, in this order and with nothing between them; the last media have no event."""
@@ -142,7 +142,7 @@ class StreamSession:
 
     session_id: str
     """Unguessable; names the session in every stage."""
-    stages: Stages
+    stages: SessionStages
     """Where the work is done."""
     facts: ModelFacts
     """Sizes and rates of the models."""

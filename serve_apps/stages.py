@@ -93,12 +93,8 @@ class Reply:
     """The session's exported state after it; a few hundred kilobytes at most."""
 
 
-class Stages(Protocol):
-    """The three stages as a session sees them. Calls of one session come one after the other per stage."""
-
-    async def facts(self) -> ModelFacts: ...
-
-    async def open(self, session_id: str, start: Start, seed: int, owner: str) -> None: ...
+class SessionStages(Protocol):
+    """The three stages as an open session sees them. Calls of one session come one after the other per stage."""
 
     async def speech(self, session_id: str, samples: np.ndarray, end: bool) -> list[SpokenBlock]:
         """Takes samples float32 [S], the last ones with `end`; gives the blocks that are ready now."""
@@ -111,6 +107,14 @@ class Stages(Protocol):
     async def decode(self, session_id: str, latents: np.ndarray, frames: int) -> Any:
         """Takes the next block's latents; gives its first `frames` frames as an H.264 block."""
         ...
+
+
+class Stages(SessionStages, Protocol):
+    """All that the ingress asks of the stages."""
+
+    async def facts(self) -> ModelFacts: ...
+
+    async def open(self, session_id: str, start: Start, seed: int, owner: str) -> None: ...
 
     async def close(self, session_id: str) -> None: ...
 

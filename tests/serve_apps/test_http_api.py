@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -109,7 +110,7 @@ def test_a_video_that_cannot_be_made_is_an_error_with_its_own_status(http, portr
 
 
 def test_audio_beyond_the_limit_is_refused(http, portrait_id, tmp_path, talk):
-    write_wav(tmp_path / "long.wav", list(talk.samples) * 8)
+    write_wav(tmp_path / "long.wav", np.tile(talk.samples, 8))
     answer = http.post(
         "/v1/videos", data={"portrait_id": portrait_id}, files={"audio": (tmp_path / "long.wav").open("rb")}
     )
