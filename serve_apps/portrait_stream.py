@@ -8,7 +8,7 @@ decorator.
 # No `from __future__ import annotations` here: Serve reads the builder's annotation to validate the arguments.
 
 from ray import serve
-from ray.serve.config import HTTPOptions
+from ray.serve.config import ControllerOptions, HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from serve_apps.arguments import StreamArgs
@@ -21,6 +21,8 @@ STICKY = {"request_router_class": "serve_apps.router.StickySessionRouter"}
 """A session's calls go to the replica that holds its caches."""
 QUIET = LoggingConfig(enable_access_log=False)
 """Three calls a block and session would fill the log."""
+PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+"""On a laptop that is busy starting replicas, the proxy takes longer than the 5 s after which Serve would kill it."""
 
 
 def build_app(args: StreamArgs) -> serve.Application:
@@ -59,6 +61,10 @@ def start(args: StreamArgs, *, host: str = "127.0.0.1", port: int = 8000, name: 
     Raises:
         RuntimeError: a replica does not start; its log says why.
     """
-    serve.start(http_options=HTTPOptions(host=host, port=port), proxy_location="HeadOnly")
+    serve.start(
+        http_options=HTTPOptions(host=host, port=port),
+        proxy_location="HeadOnly",
+        controller_options=ControllerOptions(runtime_env={"env_vars": PATIENT}),
+    )
     serve.run(build_app(args), name=name, route_prefix="/")
-    return f"http://{'localhost' if host in ('0.0.0.0', '127.0.0.1') else host}:{port}"  # noqa: S104
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
