@@ -1,4 +1,4 @@
-"""The house itself: names that must not hide the standard library's, files that must not grow past a read at a glance."""
+"""The house itself: names that must not hide the standard library's, files no longer than a read at a glance."""
 
 from __future__ import annotations
 

@@ -74,6 +74,7 @@ def test_video_is_as_long_as_the_speech_and_has_its_sound(config, capsys):
     assert (info.width, info.height, info.fps, info.num_frames) == (128, 128, 25, 22)
     assert info.codec == "h264"
     clip = read_video(config.out)
+    assert clip.audio is not None
     assert len(clip.audio) == pytest.approx(22 * 640, abs=640)
     loud = np.sqrt(np.mean(clip.audio[3_200:9_600] ** 2))
     assert loud == pytest.approx(8_000 / 32_768 / np.sqrt(2), rel=0.1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 import websockets
@@ -119,7 +120,7 @@ async def test_a_stream_survives_the_death_of_its_generator(
             assert event["type"] in ("block", "ended"), event
             if event["type"] == "block" and not killed:
                 killed = True
-                actors = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
+                actors: list[Any] = await asyncio.to_thread(ray.util.list_named_actors, all_namespaces=True)
                 (name,) = [actor["name"] for actor in actors if "#Generator#" in actor["name"]]
                 ray.kill(ray.get_actor(name, namespace="serve"))
                 await socket.send(talk.pcm[64000:])

@@ -18,7 +18,7 @@ TRAINING = GeneratorTrainingConfig(steps=1, batch_size=1, learning_rate=1e-3)
 class KnowsTheAnswer(nn.Module):
     """Gives (z^t − z⁰) / t, the velocity of a straight path, from the clean latents it is told."""
 
-    def __init__(self, clean, error=0.0):
+    def __init__(self, clean: torch.Tensor, error: torch.Tensor | float = 0.0) -> None:
         super().__init__()
         self.config = SimpleNamespace(block_latents=4)
         self.clean, self.error, self.calls = clean, error, []

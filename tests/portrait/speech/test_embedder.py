@@ -11,6 +11,7 @@ from portrait.speech import SpeechEmbedder
 def frames_that_matter(embedder, frames, latent, is_first):
     features = torch.randn(1, frames, 8, requires_grad=True)
     embedder(features, is_first)[0, latent].square().sum().backward()
+    assert features.grad is not None
     return features.grad[0].abs().sum(dim=1).nonzero().flatten().tolist()
 
 

@@ -84,8 +84,8 @@ def test_a_state_before_the_first_block_is_a_beginning(vae, portraits):
     stage.open("a", portraits[0])
     other.open("a", portraits[0], stage.export("a"))
     latents = latents_of(3)
-    first = [s.step([request("a", latents, 0)])[0] for s in (stage, other)]
-    np.testing.assert_array_equal(*first)
+    mine, theirs = (s.step([request("a", latents, 0)])[0] for s in (stage, other))
+    np.testing.assert_array_equal(mine, theirs)
 
 
 def test_state_does_not_grow(vae, portraits):

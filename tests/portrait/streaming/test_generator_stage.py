@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from portrait.generator.guidance import Guidance
 from portrait.generator.sampler import block_noise, euler
 from portrait.streaming import GeneratorRequest, GeneratorStage, StageFullError, UnknownSessionError
 
-TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
+TOLERANCE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 
 
 def features_of(block: int, seed: int = 0) -> np.ndarray:
