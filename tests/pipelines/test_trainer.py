@@ -107,18 +107,19 @@ def test_resuming_nothing_or_another_run_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_session", "here_pickled_by_value")
 def test_a_killed_run_resumes_to_the_same_weights(
     micro_clips: str, micro_preset: Preset, tmp_path: Path
 ) -> None:
     """Two workers, ZeRO-2: uninterrupted, restarted by Ray Train, and resumed by hand give the same weights."""
     plain = task_on(micro_clips, micro_preset)
-    stages = tuple(dataclasses.replace(stage, steps=3) for stage in plain.training.stages)
+    stages = tuple(dataclasses.replace(stage, steps=2) for stage in plain.training.stages)
     plain = dataclasses.replace(plain, training=dataclasses.replace(plain.training, stages=stages))
     breaking = BreakingTask(
         **{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)},
-        marker=str(tmp_path / "broken"),
-        break_at=2,
+        marker=str(tmp_path / "has_broken"),
+        break_at=1,
     )
 
     def settings(name: str) -> TrainingSettings:
@@ -131,10 +132,10 @@ def test_a_killed_run_resumes_to_the_same_weights(
         fit(breaking, settings("broken"))
     resumed = fit(breaking, settings("broken"), resume=True)
 
-    assert resumed.steps == 6
+    assert resumed.steps == 4
     found = load_file(str(resumed.weights))
     assert expected.keys() == found.keys()
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
     # The same MLflow run went on: no step is missing from its curve.
-    assert resumed.run.history("eval/psnr_m0")[-1][0] == 6
+    assert resumed.run.history("eval/psnr_m0")[-1][0] == 4
