@@ -139,10 +139,8 @@ class StreamArgs(BaseModel):
             if header.kind != kind:
                 raise ValueError(f"{kind}: {files[kind]} holds a model of kind {header.kind!r}")
             if getattr(header.preset, kind) != getattr(preset, kind):
-                message = (
-                    f"{kind}: {files[kind]} was made with preset {header.preset.name!r}, not {self.preset!r}"
-                )
-                raise ValueError(message)
+                made = f"{kind}: {file} was made with preset {header.preset.name!r}"
+                raise ValueError(f"{made}, whose {kind} differs from that of {self.preset!r} as it is now")
         return self.model_copy(update={**files, "portraits": _absolute(self.portraits)})
 
 

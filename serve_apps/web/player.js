@@ -1,5 +1,7 @@
 // Plays fragmented MP4 as it comes, through Media Source Extensions.
 
+const KEPT = 20; // seconds of played media that stay in memory
+
 export class Player {
   constructor(video, mediaType) {
     this.video = video;
@@ -45,7 +47,11 @@ export class Player {
 
   feed() {
     if (!this.buffer || this.buffer.updating || this.source.readyState !== "open") return;
-    if (this.waiting.length) this.buffer.appendBuffer(this.waiting.shift());
+    const played = this.video.currentTime - KEPT;
+    const ranges = this.buffer.buffered;
+    // A stream has no end: what was played long ago makes room, before the browser refuses more.
+    if (ranges.length && played - ranges.start(0) > KEPT) this.buffer.remove(0, played);
+    else if (this.waiting.length) this.buffer.appendBuffer(this.waiting.shift());
     else if (this.ending) this.source.endOfStream();
   }
 }

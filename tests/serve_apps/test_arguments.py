@@ -27,7 +27,7 @@ def test_weights_that_do_not_fit_are_named(models, tmp_path):
         StreamArgs(vae="/nowhere/vae.safetensors", generator=models["generator"]).resolved()
     with pytest.raises(ValueError, match=r"vae: .* 'generator'"):
         StreamArgs(vae=models["generator"], generator=models["generator"]).resolved()
-    with pytest.raises(ValueError, match="'tiny', not 'small'"):
+    with pytest.raises(ValueError, match="'tiny', whose vae differs from that of 'small'"):
         StreamArgs(preset="small", **models).resolved()
     with pytest.raises(FileNotFoundError, match="'paper' ships no starter weights"):
         StreamArgs(preset="paper").resolved()
