@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ class StageReport:
     def __init__(self, total: int) -> None:
         self.stages: list[Stage] = []
         self._total = total
-        self._console = Console(highlight=False)
+        # A log has no width of its own; 80 columns would break most figures.
+        self._console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

@@ -9,15 +9,15 @@ from jobs.stage_report import StageError, StageReport
 
 def test_stages_are_announced_and_tabled_with_their_figures(capsys: pytest.CaptureFixture[str]) -> None:
     report = StageReport(total=2)
-    with report.stage("first") as stage:
+    with report.stage("footage") as stage:
         stage.note("12 clips")
     assert "1/2" in capsys.readouterr().out
-    with report.stage("second"):
+    with report.stage("clips table"):
         pass
     capsys.readouterr()
     report.print()
     shown = capsys.readouterr().out
-    assert shown.index("first") < shown.index("12 clips") < shown.index("second") < shown.index("all")
+    assert shown.index("footage") < shown.index("12 clips") < shown.index("clips table") < shown.index("all")
 
 
 @pytest.mark.parametrize(
