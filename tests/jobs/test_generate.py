@@ -98,7 +98,7 @@ def test_a_generator_of_another_vae_is_warned_about(config, models, tmp_path, ca
 
 def test_models_of_different_presets_are_refused(config, tmp_path):
     other = tmp_path / "generator.safetensors"
-    wider = replace(TINY, vae=replace(TINY.vae, feature_channels=128))
+    wider = replace(TINY, vae=replace(TINY.vae, residual_resampling=False))
     save_model(other, Generator(TINY.generator), kind="generator", preset=wider)
     with pytest.raises(ValueError, match="was made for another VAE"):
         generate.main(replace(config, generator=other))
