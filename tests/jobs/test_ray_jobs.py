@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.jobs.conftest import JobCluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_platform_is_the_standard_librarys_in_a_submitted_job(
