@@ -171,7 +171,7 @@ def run_stages(config: Demo, paths: Paths, report: StageReport) -> None:
                 # Only on rendered heads is the mouth's true opening known.
                 generator=None if config.source else paths.generator,
                 output=paths.folder,
-                count=8,
+                count=5,
                 subjects=3,
             )
         )
