@@ -39,7 +39,7 @@ from portrait.storage.registry import starter_weights
 from serve_apps import client, portrait_stream
 from serve_apps.arguments import StreamArgs
 
-STAGES = 9
+STAGES = 10
 MARKER = ".portrait-demo"
 """File that marks a folder as made by the demo, so that only such a folder is ever replaced."""
 SYNTHETIC = "synthetic:10x3x4@700000"

@@ -15,18 +15,21 @@ from pathlib import Path
 
 import pytest
 
+# `Cluster` and not `ray.init`: it lets the node's agent choose its port, where `ray.init` insists on 52365, which
+# another Ray on this machine (the tests' own) may hold; without its agent a node takes no jobs.
 HEAD = """
 import sys
-import ray
-ray.init(address="local", num_cpus=4, include_dashboard=True, dashboard_port=int(sys.argv[1]), log_to_driver=False,
-         object_store_memory=300 * 1024**2)
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 4, "include_dashboard": True, "dashboard_port": int(sys.argv[1]),
+        "object_store_memory": 300 * 1024**2}
+cluster = Cluster(initialize_head=True, head_node_args=node)
 print("ready", flush=True)
 sys.stdin.readline()
-ray.shutdown()
+cluster.shutdown()
 """
 
 
-AGENT_TRIES = 24
+AGENT_TRIES = 6
 """How often a job is submitted, 5 s apart, until the node's agent takes it."""
 
 
