@@ -38,6 +38,23 @@ class TrainVAE(TrainingOptions):
 
 def main(config: TrainVAE) -> TrainingResult:
     """Trains and prints where the weights are and what they reach."""
+    task = vae_task(config)
+    settings = config.connect()
+    result = fit(task, settings, resume=config.resume)
+    print(f"\nVAE after {result.steps} steps: {result.weights}")
+    for name, value in result.figures.items():
+        print(f"  {name:12} {value:.3f}")
+    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+    return result
+
+
+def vae_task(config: TrainVAE) -> VAETask:
+    """What the flags ask to train; warns where LPIPS has no part in it.
+
+    Raises:
+        FileNotFoundError: there is no clips table, or no weights to start from.
+        ValueError: the preset, a stage or the weights to start from do not fit.
+    """
     preset = presets.load(config.preset)
     clips = config.clips or str(config.folder / "clips.lance")
     task = VAETask(
@@ -49,13 +66,7 @@ def main(config: TrainVAE) -> TrainingResult:
     )
     if not task.lpips_weight:
         logger.warning("no LPIPS backbone weights (--lpips-weights): LPIPS has weight 0 in the loss")
-    settings = config.connect()
-    result = fit(task, settings, resume=config.resume)
-    print(f"\nVAE after {result.steps} steps: {result.weights}")
-    for name, value in result.figures.items():
-        print(f"  {name:12} {value:.3f}")
-    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
-    return result
+    return task
 
 
 def overridden(training: VAETrainingConfig, config: TrainVAE) -> VAETrainingConfig:

@@ -151,12 +151,14 @@ def measure_reconstruction(
     )
 
 
-def reconstruction_figures(vae: VideoVAE, clips: Sequence[reconstruction.HeldOutClip]) -> dict[str, float]:
-    """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3`: means over clips."""
+def reconstruction_figures(
+    vae: VideoVAE, clips: Sequence[reconstruction.HeldOutClip], counts: Sequence[int] = (0, 1, 2, 3)
+) -> dict[str, float]:
+    """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3` (the numbers of references in `counts`): means over clips."""
     found: dict[str, list[float]] = {}
     for clip in clips:
         truth = frames_to_tensor(clip.frames)
-        for count, video in reconstruction.reconstruct(vae, clip).items():
+        for count, video in reconstruction.reconstruct(vae, clip, counts).items():
             found.setdefault(f"psnr_m{count}", []).append(float(psnr(video[None], truth[None])))
             found.setdefault(f"l1_m{count}", []).append(float(l1(video[None], truth[None])))
     return {name: float(np.mean(values)) for name, values in sorted(found.items(), reverse=True)}

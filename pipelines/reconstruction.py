@@ -7,7 +7,7 @@ of H × W pixels, M references.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -55,6 +55,13 @@ def read_clips(
         num_frames: 1+T frames from the clip's second quarter, so that no reference lies among them where the clip is
             long enough; None for the whole clip, as the paper does.
     """
+    return list(iter_clips(table, split=split, size=size, count=count, num_frames=num_frames))
+
+
+def iter_clips(
+    table: ClipTable, *, split: str, size: int, count: int, num_frames: int | None = None
+) -> Iterator[HeldOutClip]:
+    """The clips of `read_clips` one after another, for when they do not fit into memory together."""
     rows = table.rows(("clip_id", "identity", "split", "num_frames"))
     chosen = sorted(
         (row["identity"], row["clip_id"], i) for i, row in enumerate(rows) if row["split"] == split
@@ -65,9 +72,9 @@ def read_clips(
     turns = (
         clips[turn] for turn in range(len(chosen)) for clips in by_identity.values() if turn < len(clips)
     )
-    indices = list(itertools.islice(turns, count))
-    videos = table.read_video(indices) if indices else []
-    return [_read(rows[i], video, size, num_frames) for i, video in zip(indices, videos, strict=True)]
+    for index in itertools.islice(turns, count):
+        (video,) = table.read_video([index])
+        yield _read(rows[index], video, size, num_frames)
 
 
 def _read(row: dict, video: bytes, size: int, num_frames: int | None) -> HeldOutClip:

@@ -85,7 +85,7 @@ def fit(task: Task, settings: TrainingSettings, *, resume: bool = False) -> Trai
 def _start(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "ray", "deepspeed", "pylance")}
     params = {**task.params(), "training": asdict(settings), "versions": versions}
-    run = tracking.start_run(_EXPERIMENT, task.kind, params, output=settings.output)
+    run = tracking.start_run(_EXPERIMENT, task.kind, params, output=settings.output, parent=settings.parent)
     # Ray Train resumes whatever bears the same name: the tracked run's id keeps a new run new.
     name = f"{task.kind}-{run.run_id[:8]}"
     record = {
@@ -95,12 +95,12 @@ def _start(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
         "params": task.params(),
         "workers": settings.workers,
     }
-    _record_path(settings.output, task.kind).write_text(json.dumps(record, indent=1))
+    record_path(settings.output, task.kind).write_text(json.dumps(record, indent=1))
     return run, name
 
 
 def _resume(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
-    path = _record_path(settings.output, task.kind)
+    path = record_path(settings.output, task.kind)
     if settings.workers == 0:
         raise ValueError("--resume needs --workers 1 or more: training in this process keeps no checkpoints")
     if not path.exists():
@@ -121,7 +121,8 @@ def _resume(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
     return tracking.attach(record["run_id"], record["uri"]), record["name"]
 
 
-def _record_path(output: str, kind: str) -> Path:
+def record_path(output: str | Path, kind: str) -> Path:
+    """The file that says which run an output folder holds; there once a run has begun."""
     return Path(output) / f"{kind}_training.json"
 
 

@@ -73,6 +73,8 @@ class TrainingSettings:
     """How often a crashed group of workers is started again from its last checkpoint."""
     timeout_s: int = 1800
     """Longest wait of a worker for the others."""
+    parent: tracking.Run | None = None
+    """The run under which this one is listed, in the same store; None for a run of its own."""
 
 
 @dataclass(kw_only=True)

@@ -137,12 +137,13 @@ class VAETask:
         return LPIPS(self.training.lpips_weights)
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
-        """PSNR and L1 for M = 0…3 on held-out clips, and a picture of one of them."""
+        """PSNR and L1 for every number of references that it is trained with, on held-out clips; a picture of one."""
         assert isinstance(model, VideoVAE)
         size = self.training.stages[stage_index].size
         clips = self._held_out(size)
-        figures = reconstruction_figures(model, clips)
-        sheet = reconstruction_sheet(clips[0], reconstruction.reconstruct(model, clips[0]))
+        counts = range(self.training.max_references + 1)
+        figures = reconstruction_figures(model, clips, counts)
+        sheet = reconstruction_sheet(clips[0], reconstruction.reconstruct(model, clips[0], counts))
         remarks = {} if self.lpips_weight else {"lpips": "not measured: needs LPIPS backbone weights"}
         return Evaluation(metrics=figures, pictures={"reconstruction": sheet}, remarks=remarks)
 

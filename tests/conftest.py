@@ -15,6 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from portrait.media.audio import encode_flac
+from portrait.media.mp4 import encode_video
+from portrait.storage.clips import CLIPS_SCHEMA, commit_clips, write_clips
+from portrait.synthetic import render_clip
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Two cores must do for a test machine: one thread a process, and no reports of usage to anyone.
@@ -71,6 +76,23 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def micro_clips(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A clips table of four synthetic clips of 29 frames, three to train on and one held out."""
+    uri = str(tmp_path_factory.mktemp("tables") / "clips.lance")
+    rows = []
+    for number in range(4):
+        clip = render_clip(number, 1.2, size=64)
+        row = dict.fromkeys(CLIPS_SCHEMA.names)
+        row |= {"clip_id": f"clip{number}", "source": "synthetic", "identity": f"id{number}"}
+        row |= {"split": "test" if number == 3 else "train", "num_frames": 29, "fps": 25.0}
+        row |= {"height": 64, "width": 64, "video": encode_video(clip.frames[:29])}
+        row |= {"audio": encode_flac(clip.audio[: 29 * 640])}
+        rows.append(row)
+    commit_clips(uri, write_clips(uri, rows))
+    return uri
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

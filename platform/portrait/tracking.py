@@ -109,7 +109,9 @@ class Run:
         _client(self.uri).set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
 
 
-def start_run(experiment: str, name: str, params: Mapping[str, Any], *, output: str | Path) -> Run:
+def start_run(
+    experiment: str, name: str, params: Mapping[str, Any], *, output: str | Path, parent: Run | None = None
+) -> Run:
     """Creates a run; the driver does this, once.
 
     Args:
@@ -117,8 +119,9 @@ def start_run(experiment: str, name: str, params: Mapping[str, Any], *, output: 
         name: the run's name in MLflow's pages.
         params: parameters, nested dictionaries allowed.
         output: folder of the SQLite store and its artifacts, where no server is set.
+        parent: a run that this one is part of: it goes to the same store and is listed under it.
     """
-    uri = tracking_uri(output)
+    uri = parent.uri if parent else tracking_uri(output)
     client = _client(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
@@ -127,6 +130,8 @@ def start_run(experiment: str, name: str, params: Mapping[str, Any], *, output: 
         artifacts = (Path(output).absolute() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
         experiment_id = client.create_experiment(experiment, artifact_location=artifacts)
     run = Run(run_id=client.create_run(experiment_id, run_name=name).info.run_id, uri=uri)
+    if parent:
+        run.set_tag("mlflow.parentRunId", parent.run_id)
     run.log_params(params)
     return run
 

@@ -55,6 +55,11 @@ def test_the_whole_chain(tmp_path: Path, repository: Path) -> None:
     assert read_header(output / "generator.safetensors").preset.name == "tiny"
     assert read_tracks(output / "portrait.mp4").mismatches(2.0) == []
     assert (output / "contact_sheet.png").stat().st_size > 10_000
-    for said in ("PSNR on held-out clips: M=0", "with the right speech", "median latency", "mlflow ui --backend-store-uri"):
+    for said in (
+        "PSNR on held-out clips: M=0",
+        "with the right speech",
+        "median latency",
+        "mlflow ui --backend-store-uri",
+    ):
         # the terminal is narrow: the table breaks lines anywhere between words
         assert said in " ".join(answer.stdout.split()), answer.stdout

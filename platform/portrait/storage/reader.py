@@ -57,7 +57,9 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
         if num_frames < 1 or (num_frames - 1) % 4:
             raise ValueError(f"num_frames must be 1 + a multiple of 4, got {num_frames}")
         if size < 1 or max_references < 0:
-            raise ValueError(f"size and max_references must be positive, got {size} and {max_references}")
+            raise ValueError(
+                f"size must be positive and max_references not negative, got {size} and {max_references}"
+            )
         if split is not None and split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         self.table = ClipTable.open(uri, version)

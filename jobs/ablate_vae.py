@@ -1,0 +1,137 @@
+"""The paper's ablation of the VAE: `python -m jobs.ablate_vae --clips URI --preset tiny --steps 2000 --output DIR`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import command_line
+from jobs.evaluate import hardware
+from jobs.train_vae import TrainVAE, vae_task
+from pipelines import ablation, reconstruction
+from pipelines.trainer import fit, record_path
+from pipelines.training_loop import TrainingSettings
+from pipelines.vae_task import VAETask
+from portrait import tracking
+from portrait.media.contact_sheet import save_png
+from portrait.metrics import LPIPS
+from portrait.storage import checkpoints
+from portrait.storage.clips import ClipTable
+
+Tables = Mapping[str, Sequence[ablation.Row]]
+"""Rows by the name of the benchmark."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateVAE(TrainVAE):
+    """Trains four VAEs alike, with and without CR-VA, each with 0 … 3 references and without any, and writes the
+    paper's table: L1, PSNR, ΔPSNR and LPIPS at M = 0 … 3.
+
+    The budget (--steps or --minutes) is each model's own. --resume goes on where the job was stopped: finished models
+    are kept.
+    """
+
+    benchmarks: tuple[str, ...] = ()
+    """More clips tables to measure on, each a table of its own in the result; their held-out clips."""
+    count: int = 24
+    """Held-out clips of each table that are reconstructed at most, each whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Held-out clips of a table."""
+
+    name: str
+    """What the result calls it."""
+    table: ClipTable
+    split: str
+    count: int
+
+    @classmethod
+    def of(cls, uri: str, count: int) -> Benchmark:
+        """At most `count` clips of a table's held-out split."""
+        table = ClipTable.open(uri)
+        split = reconstruction.held_out_split(table)
+        found = sum(row["split"] == split for row in table.rows(("split",)))
+        return cls(
+            name=f"{uri}: {min(count, found)} clips of split {split}",
+            table=table,
+            split=split,
+            count=count,
+        )
+
+    def clips(self, size: int) -> Iterator[reconstruction.HeldOutClip]:
+        """The clips, whole, one after another."""
+        return reconstruction.iter_clips(self.table, split=self.split, size=size, count=self.count)
+
+
+def main(config: AblateVAE) -> Tables:
+    """Trains, measures, writes ablation.md, ablation.csv and ablation.png, and returns the rows."""
+    if config.count < 1:
+        raise ValueError(f"--count must be positive, got {config.count}")
+    if config.init != "none":
+        raise ValueError("--init: the ablation's models all start from new weights")
+    task = vae_task(config)
+    benchmarks = [Benchmark.of(uri, config.count) for uri in dict.fromkeys([task.clips, *config.benchmarks])]
+    settings = config.connect()
+    facts = {
+        "preset": config.preset,
+        "training": f"{task.clips} version {task.clips_version}, seed {config.seed}",
+        "stages": ", ".join(
+            f"{stage.size}²×{stage.num_frames}: {stage.steps} steps of {max(1, settings.workers)}×{stage.batch_size}"
+            for stage in task.training.stages
+        ),
+        "time limit of each model": f"{config.minutes:g} minutes" if config.minutes else "none",
+        "hardware": hardware(),
+    }
+    run = tracking.start_run("portrait", "ablate_vae", facts, output=config.folder)
+    try:
+        tables, steps = train_and_measure(config, task, dataclasses.replace(settings, parent=run), benchmarks)
+    except BaseException:
+        run.finish(failed=True)
+        raise
+    facts["steps made"] = ", ".join(f"{name} {count}" for name, count in steps.items())
+    publish(config.folder, run, tables, facts)
+    return tables
+
+
+def train_and_measure(
+    config: AblateVAE, task: VAETask, settings: TrainingSettings, benchmarks: Sequence[Benchmark]
+) -> tuple[Tables, dict[str, int]]:
+    """Each benchmark's rows, and the steps that each model made."""
+    lpips = LPIPS(config.lpips_weights)
+    steps: dict[str, int] = {}
+    measured: dict[str, ablation.Measured] = {benchmark.name: {} for benchmark in benchmarks}
+    for number, arm in enumerate(ablation.ARMS, 1):
+        print(f"model {number}/{len(ablation.ARMS)}: {arm.label}", flush=True)
+        folder = config.folder / arm.name
+        resume = config.resume and record_path(folder, task.kind).exists()
+        result = fit(arm.task(task), dataclasses.replace(settings, output=str(folder)), resume=resume)
+        steps[arm.name] = result.steps
+        vae = checkpoints.load_vae(result.weights).to("cuda" if settings.gpu else "cpu")
+        for benchmark in benchmarks:
+            clips = benchmark.clips(task.preset.video.size)
+            measured[benchmark.name][arm.name] = ablation.measure(vae, clips, arm.counts, lpips)
+    return {name: ablation.rows_of(figures) for name, figures in measured.items()}, steps
+
+
+def publish(folder: Path, run: tracking.Run, tables: Tables, facts: Mapping[str, str]) -> None:
+    """Writes the three files, logs them with every figure, and prints the tables."""
+    text = ablation.markdown(tables, facts)
+    (folder / "ablation.md").write_text(text)
+    (folder / "ablation.csv").write_text(ablation.as_csv(tables))
+    save_png(folder / "ablation.png", ablation.plot(tables))
+    for name in ("ablation.md", "ablation.csv", "ablation.png"):
+        run.log_artifact(folder / name)
+    for number, rows in enumerate(tables.values()):
+        for row in rows:
+            figures = {f"table{number}/psnr_{row.arm}": row.psnr, f"table{number}/l1_{row.arm}": row.l1}
+            run.log_metrics(figures, row.count)
+    run.finish()
+    print(text)
+
+
+if __name__ == "__main__":
+    command_line.run(main, AblateVAE)

@@ -1,0 +1,179 @@
+"""The paper's ablation of the VAE: reference guidance and causal residual video auto-encoding (CR-VA).
+
+Four models are trained alike (paper, "Ablation: reference guidance and causal residual video auto-encoding"): with and
+without CR-VA, each once with 0 … 3 references and once without any. A row of the table is one of them at one number of
+references M; its ΔPSNR is against the model without references and of the same resampling.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines import reconstruction
+from pipelines.vae_task import VAETask
+from portrait.media.tensors import frames_to_tensor
+from portrait.metrics import LPIPS, l1, psnr
+from portrait.vae import VideoVAE
+
+NOT_MEASURED = "not measured"
+
+Measured = dict[str, dict[int, dict[str, float]]]
+"""`measure`'s figures of each arm, by the arm's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One of the four models."""
+
+    name: str
+    """Names its folder and its runs."""
+    label: str
+    """What the table calls it."""
+    residual: bool
+    """Whether it has CR-VA."""
+    counts: tuple[int, ...]
+    """Numbers of references at which it is measured; (0,) for a model that is trained without any."""
+
+    def task(self, task: VAETask) -> VAETask:
+        """`task` with what this arm changes of it, and nothing else."""
+        vae = dataclasses.replace(task.preset.vae, residual_resampling=self.residual)
+        training = task.training
+        if self.counts == (0,):
+            training = dataclasses.replace(training, max_references=0)
+        return dataclasses.replace(task, preset=dataclasses.replace(task.preset, vae=vae), training=training)
+
+
+ARMS = (
+    Arm(name="plain-no-ref", label="w/o CR-VA, no ref.", residual=False, counts=(0,)),
+    Arm(name="plain", label="w/o CR-VA", residual=False, counts=(1, 2, 3)),
+    Arm(name="cr-va-no-ref", label="w. CR-VA, no ref.", residual=True, counts=(0,)),
+    Arm(name="cr-va", label="w. CR-VA", residual=True, counts=(1, 2, 3)),
+)
+"""The four models in the order of the paper's table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the table."""
+
+    arm: str
+    """Name of the arm."""
+    label: str
+    """What the table calls it."""
+    count: int
+    """Number of references M."""
+    l1: float
+    """Mean absolute error of pictures in [0, 1], as the paper's values must be."""
+    psnr: float
+    """Decibels."""
+    delta: float | None
+    """PSNR over the model without references and of the same resampling; None for that model itself."""
+    lpips: float | None
+    """None where there are no backbone weights."""
+
+
+@torch.no_grad()
+def measure(
+    vae: VideoVAE, clips: Iterable[reconstruction.HeldOutClip], counts: Sequence[int], lpips: LPIPS
+) -> dict[int, dict[str, float]]:
+    """Means over clips for each number of references: M → `l1`, `psnr` and, where it can be measured, `lpips`."""
+    found: dict[int, dict[str, list[float]]] = {count: {} for count in counts}
+    for clip in clips:
+        truth = frames_to_tensor(clip.frames)[None]
+        for count, video in reconstruction.reconstruct(vae, clip, counts).items():
+            values = found[count]
+            # Pictures span [−1, 1] here and [0, 1] in the paper's table: half the error.
+            values.setdefault("l1", []).append(float(l1(video[None], truth)) / 2)
+            values.setdefault("psnr", []).append(float(psnr(video[None], truth)))
+            if lpips.available:
+                values.setdefault("lpips", []).append(float(lpips(video[None], truth)))
+    if not any(found.values()):
+        raise ValueError("no held-out clips to measure on")
+    return {count: {name: float(np.mean(v)) for name, v in values.items()} for count, values in found.items()}
+
+
+def rows_of(measured: Measured) -> list[Row]:
+    """The table of one data set.
+
+    Arms that are missing have no rows; without the arm trained on no references there is no ΔPSNR.
+    """
+    base = {
+        arm.residual: measured[arm.name][0]["psnr"]
+        for arm in ARMS
+        if arm.counts == (0,) and arm.name in measured
+    }
+    rows = []
+    for arm in ARMS:
+        for count, figures in measured.get(arm.name, {}).items():
+            has_base = arm.counts != (0,) and arm.residual in base
+            rows.append(
+                Row(
+                    arm=arm.name,
+                    label=arm.label,
+                    count=count,
+                    l1=figures["l1"],
+                    psnr=figures["psnr"],
+                    delta=figures["psnr"] - base[arm.residual] if has_base else None,
+                    lpips=figures.get("lpips"),
+                )
+            )
+    return rows
+
+
+def markdown(tables: Mapping[str, Sequence[Row]], facts: Mapping[str, Any]) -> str:
+    """The tables, one a data set, under what they were measured with."""
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    for name, rows in tables.items():
+        lines += [
+            "",
+            f"**{name}**",
+            "",
+            "| setting | M | L1 | PSNR | ΔPSNR | LPIPS |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            delta = "–" if row.delta is None else f"{row.delta:+.3f}"
+            lpips = NOT_MEASURED if row.lpips is None else f"{row.lpips:.3f}"
+            lines.append(f"| {row.label} | {row.count} | {row.l1:.4f} | {row.psnr:.3f} | {delta} | {lpips} |")
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(tables: Mapping[str, Sequence[Row]]) -> str:
+    """The same rows as comma-separated values; an empty field was not measured."""
+    text = io.StringIO()
+    names = ["data", *(field.name for field in dataclasses.fields(Row))]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for data, rows in tables.items():
+        writer.writerows({"data": data, **dataclasses.asdict(row)} for row in rows)
+    return text.getvalue()
+
+
+def plot(tables: Mapping[str, Sequence[Row]]) -> np.ndarray:
+    """PSNR against the number of references, a panel a data set: uint8 [H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * len(tables), 3.8), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    for axes, (name, rows) in zip(panels, tables.items(), strict=True):
+        for residual, label, colour in ((True, "with CR-VA", "#3a68b0"), (False, "without CR-VA", "#b0643a")):
+            names = {arm.name for arm in ARMS if arm.residual == residual}
+            points = [(row.count, row.psnr) for row in rows if row.arm in names]
+            axes.plot(*zip(*points, strict=True), "o-", color=colour, label=label) if points else None
+        axes.set(
+            title=name, xlabel="references M (0: trained without any)", ylabel="PSNR / dB", xticks=range(4)
+        )
+        axes.grid(alpha=0.3)
+        axes.legend()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

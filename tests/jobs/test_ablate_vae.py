@@ -1,0 +1,54 @@
+"""The ablation's job trains its four models, resumes after the last finished one, and writes its tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from jobs import ablate_vae
+from jobs.ablate_vae import AblateVAE
+from pipelines.ablation import ARMS
+
+CONFIG = {"stages": (0,), "steps": 2, "batch_size": 1, "workers": 0, "count": 1, "device": "cpu"}
+
+
+@pytest.mark.slow
+def test_four_models_one_table_and_one_run_above_theirs(micro_clips: str, tmp_path: Path) -> None:
+    config = AblateVAE(clips=micro_clips, output=tmp_path, benchmarks=(micro_clips,), **CONFIG)
+    tables = ablate_vae.main(config)
+    assert list(tables) == [f"{micro_clips}: 1 clips of split test"]
+    for rows in tables.values():
+        assert [(row.arm, row.count) for row in rows] == [(arm.name, m) for arm in ARMS for m in arm.counts]
+    assert (tmp_path / "ablation.csv").read_text().count("\n") == 1 + 8
+    assert (tmp_path / "ablation.png").stat().st_size > 5_000
+    assert (
+        "steps made: plain-no-ref 2, plain 2, cr-va-no-ref 2, cr-va 2"
+        in (tmp_path / "ablation.md").read_text()
+    )
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (above,) = [run for run in runs if run.data.tags["mlflow.runName"] == "ablate_vae"]
+    below = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == above.info.run_id]
+    assert len(below) == len(ARMS)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert above.data.metrics["table0/psnr_cr-va"] == pytest.approx(tables_last(tables))
+    records = [json.loads((tmp_path / arm.name / "vae_training.json").read_text()) for arm in ARMS]
+    assert {record["uri"] for record in records} == {f"sqlite:///{tmp_path / 'mlflow.db'}"}
+
+
+def tables_last(tables: ablate_vae.Tables) -> float:
+    """PSNR of the first table's last row, the last point of its curve."""
+    return next(iter(tables.values()))[-1].psnr
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"count": 0}, "--count must be positive, got 0"), ({"init": "starter"}, "--init")],
+)
+def test_a_users_mistake_is_named(changed: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        ablate_vae.main(AblateVAE(output=tmp_path, **{**CONFIG, **changed}))  # type: ignore[arg-type]
