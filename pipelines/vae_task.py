@@ -50,6 +50,8 @@ class VAETask:
     """Loss weights, optimiser and stages; the preset's, or overridden."""
     init: str | None = None
     """A VAE file to start from; None for new weights."""
+    activation_checkpointing: bool = False
+    """Whether activations are recomputed in the backward pass."""
     evaluation_clips: int = 6
     """Held-out clips that an evaluation reconstructs."""
     evaluation_frames: int = 17
@@ -87,8 +89,11 @@ class VAETask:
 
     def build(self) -> VideoVAE:
         if self.init is not None:
-            return checkpoints.load_vae(self.init, preset=self.preset).train()
-        return VideoVAE(self.preset.vae)
+            vae = checkpoints.load_vae(self.init, preset=self.preset).train()
+        else:
+            vae = VideoVAE(self.preset.vae)
+        vae.use_activation_checkpointing(self.activation_checkpointing)
+        return vae
 
     def batches(self, stage_index: int, shard: DataShard) -> Iterator[Batch]:
         stage = self.training.stages[stage_index]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass
@@ -77,6 +78,21 @@ class CausalConv3d(nn.Module):
         return self.conv(x_BCTHW)
 
 
+@torch.no_grad()
+def delta_orthogonal_(layer: CausalConv3d, gain: float) -> None:
+    """Starts a convolution without temporal extent as an orthogonal map of each pixel's channels.
+
+    Delta-orthogonal initialisation (Xiao et al. 2018, arXiv 1806.05393), times `gain`. What is
+    linear in an auto-encoder then begins well conditioned: detail passes from the first steps on, where random kernels
+    take thousands of steps to let more than a blur through.
+    """
+    kernel = layer.conv.weight
+    matrix = nn.init.orthogonal_(torch.empty(kernel.shape[:2], device=kernel.device), gain)
+    kernel.zero_()
+    kernel[:, :, 1, 1] = matrix
+    nn.init.zeros_(layer.conv.bias)  # type: ignore[arg-type]
+
+
 def name_layers(network: nn.Module) -> None:
     """Gives every causal convolution of a network the name under which a `History` keeps its past."""
     for name, layer in network.named_modules():
@@ -105,11 +121,17 @@ class ResidualBlock(nn.Module):
         self.conv1 = CausalConv3d(channels, channels, kernel_time=kernel_time)
         self.norm2 = ChannelRMSNorm(channels)
         self.conv2 = CausalConv3d(channels, channels, kernel_time=1)
-        with (
-            torch.no_grad()
-        ):  # a block begins close to the identity, so that a deep stack begins as its shortcuts
+        self.activation_checkpointing = False
+        with torch.no_grad():
+            # A block begins close to the identity, so that a deep stack begins as its shortcuts.
             self.conv2.conv.weight.mul_(0.1)
 
     def forward(self, x_BCTHW: Tensor, history: History | None = None) -> Tensor:
+        # With a history a second run would begin where the first one ended.
+        if self.activation_checkpointing and history is None and torch.is_grad_enabled():
+            return checkpoint(self._forward, x_BCTHW, None, use_reentrant=False)
+        return self._forward(x_BCTHW, history)
+
+    def _forward(self, x_BCTHW: Tensor, history: History | None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x_BCTHW)), history)
         return x_BCTHW + self.conv2(F.silu(self.norm2(h)))

@@ -13,7 +13,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from portrait.layers.causal_conv import CausalConv3d, History
+from portrait.layers.causal_conv import CausalConv3d, History, delta_orthogonal_
+
+MAIN_GAIN = 0.5
+"""Gain of a main branch at the start: beside the shortcut, whose own is 1, it neither drowns nor swells the signal."""
 
 
 def pixel_unshuffle3d(x_BCTHW: Tensor, time: int, space: int) -> Tensor:
@@ -59,6 +62,7 @@ class Downsample(nn.Module):
             raise ValueError(f"{out_channels} channels cannot be unshuffled by {time}×{space}×{space}")
         _check_shortcut(in_channels * time * space**2, out_channels)
         self.conv = CausalConv3d(in_channels, folded, kernel_time=1)
+        delta_orthogonal_(self.conv, MAIN_GAIN)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         main = pixel_unshuffle3d(self.conv(x_BCTHW), self.time, self.space)
@@ -78,6 +82,7 @@ class Upsample(nn.Module):
         self.folded = out_channels * time * space**2
         _check_shortcut(in_channels, self.folded)
         self.conv = CausalConv3d(in_channels, self.folded, kernel_time=1)
+        delta_orthogonal_(self.conv, MAIN_GAIN)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         main = self.conv(x_BCTHW)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from portrait.layers.causal_conv import History
+from portrait.layers.causal_conv import History, ResidualBlock
 from portrait.vae.config import VAEConfig
 from portrait.vae.decoder import Decoder
 from portrait.vae.encoder import Encoder
+from portrait.vae.fusion import ReferenceFusion
 from portrait.vae.posterior import Posterior
 
 
@@ -24,6 +25,12 @@ class VideoVAE(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+
+    def use_activation_checkpointing(self, enabled: bool = True) -> None:
+        """Whether training recomputes activations in the backward pass: less memory for about a third more time."""
+        for module in self.modules():
+            if isinstance(module, (ResidualBlock, ReferenceFusion)):
+                module.activation_checkpointing = enabled
 
     def encode(self, video: Tensor) -> Posterior:
         """The posterior of a whole clip.
@@ -50,6 +57,8 @@ class VideoVAE(nn.Module):
         """
         self._check_references(references)
         batch, count = references.shape[:2]
+        if count == 0:
+            return self._no_features(references, references.shape[-2], references.shape[-1])
         features = self.encoder.e1(references.flatten(0, 1).unsqueeze(2)).squeeze(2)
         return features.unflatten(0, (batch, count))
 
@@ -72,14 +81,8 @@ class VideoVAE(nn.Module):
         Returns:
             Video [B, 3, 1+4(L−1), H, W], about [−1, 1], not clamped.
         """
-        video, _ = self.decode_block(
-            z,
-            self.decoder.initial_state(),
-            references=references,
-            reference_mask=reference_mask,
-            reference_features=reference_features,
-        )
-        return video
+        features = self._features(z, references, reference_mask, reference_features)
+        return self.decoder(z, features, reference_mask)
 
     def decode_block(
         self,
@@ -91,18 +94,30 @@ class VideoVAE(nn.Module):
         reference_features: Tensor | None = None,
     ) -> tuple[Tensor, History]:
         """Decodes a stream's next latents [B, C_z, l, h, w]; `state` is left as it was, the new one is returned."""
+        features = self._features(z, references, reference_mask, reference_features)
+        state = state.copy()
+        return self.decoder(z, features, reference_mask, state), state
+
+    def _features(
+        self, z: Tensor, references: Tensor | None, mask: Tensor | None, features: Tensor | None
+    ) -> Tensor:
+        """The references' features, computed here or given, or those of no references; all of it checked."""
         self._check_latents(z)
-        if references is not None and reference_features is not None:
+        if references is not None and features is not None:
             raise ValueError("decode takes references or reference_features, not both")
         if references is not None:
-            reference_features = self.encode_references(references)
-        if reference_features is None:
-            scale = self.config.space_factor // self.config.feature_space_factor
-            height, width = z.shape[-2] * scale, z.shape[-1] * scale
-            reference_features = z.new_zeros(z.shape[0], 0, self.config.feature_channels, height, width)
-        self._check_features(z, reference_features, reference_mask)
-        state = state.copy()
-        return self.decoder(z, reference_features, reference_mask, state), state
+            features = self.encode_references(references)
+        if features is None:
+            factor = self.config.space_factor
+            features = self._no_features(z, z.shape[-2] * factor, z.shape[-1] * factor)
+        self._check_features(z, features, mask)
+        return features
+
+    def _no_features(self, like: Tensor, height: int, width: int) -> Tensor:
+        """Features of no references to pictures of height × width pixels, in `like`'s batch, type and place."""
+        factor = self.config.feature_space_factor
+        shape = (like.shape[0], 0, self.config.feature_channels, height // factor, width // factor)
+        return like.new_zeros(shape)
 
     def _check_video(self, video: Tensor, *, at_start: bool) -> None:
         config = self.config

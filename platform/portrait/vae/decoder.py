@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from portrait.layers.causal_conv import CausalConv3d, ChannelRMSNorm, History, ResidualBlock, name_layers
+from portrait.layers.causal_conv import CausalConv3d, History, ResidualBlock, delta_orthogonal_, name_layers
 from portrait.layers.resampling import resample_up, run_steps
 from portrait.vae.config import Level, VAEConfig
 from portrait.vae.fusion import ReferenceFusion
@@ -54,6 +53,7 @@ class LatentDecoder(nn.Module):
         super().__init__()
         width = config.decoder1[0].width
         self.stem = CausalConv3d(config.latent_channels, width, kernel_time=1)
+        delta_orthogonal_(self.stem, gain=0.5)
         self.levels = UpLevels(
             config.decoder1, width, config.feature_channels, residual=config.residual_resampling
         )
@@ -73,12 +73,13 @@ class PictureDecoder(nn.Module):
         self.levels = UpLevels(
             config.decoder2, config.feature_channels, width, residual=config.residual_resampling
         )
-        self.norm = ChannelRMSNorm(width)
+        # No norm before the head, as in E2.
         self.head = CausalConv3d(width, config.image_channels * config.patch_size**2, kernel_time=1)
+        delta_orthogonal_(self.head, gain=0.15)
 
     def forward(self, features_BCLHW: Tensor, history: History | None) -> Tensor:
         """[B, C_f, L, H/f, W/f] → [B, 3, T, H, W]."""
-        x = self.head(F.silu(self.norm(self.levels(features_BCLHW, history))))
+        x = self.head(self.levels(features_BCLHW, history))
         p = self.patch_size
         return rearrange(x, "b (c ph pw) t h w -> b c t (h ph) (w pw)", ph=p, pw=p)
 

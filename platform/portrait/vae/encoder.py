@@ -10,11 +10,13 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from portrait.layers.causal_conv import CausalConv3d, ChannelRMSNorm, History, ResidualBlock, name_layers
+from portrait.layers.causal_conv import CausalConv3d, History, ResidualBlock, delta_orthogonal_, name_layers
 from portrait.layers.resampling import resample_down, run_steps
 from portrait.vae.config import Level, VAEConfig
+
+LOG_VARIANCE_AT_START = -4.0
+"""The posterior begins narrow: at the prior's width its noise would drown what little the mean says at first."""
 
 
 class DownLevels(nn.Module):
@@ -55,6 +57,7 @@ class FeatureEncoder(nn.Module):
         self.patch_size = config.patch_size
         width = config.encoder1[0].width
         self.stem = CausalConv3d(config.image_channels * config.patch_size**2, width, kernel_time=1)
+        delta_orthogonal_(self.stem, gain=0.5)
         self.levels = DownLevels(
             config.encoder1, width, config.feature_channels, residual=config.residual_resampling
         )
@@ -75,12 +78,15 @@ class LatentEncoder(nn.Module):
         self.levels = DownLevels(
             config.encoder2, config.feature_channels, width, residual=config.residual_resampling
         )
-        self.norm = ChannelRMSNorm(width)
+        # No norm before a head: over channels alone it would drop each pixel's brightness, which is what is asked for.
         self.head = CausalConv3d(width, 2 * config.latent_channels, kernel_time=1)
+        delta_orthogonal_(self.head, gain=1.0)
+        with torch.no_grad():
+            self.head.conv.bias[config.latent_channels :] = LOG_VARIANCE_AT_START  # type: ignore[index]
 
     def forward(self, features_BCTHW: Tensor, history: History | None = None) -> Tensor:
         """[B, C_f, L, H/f, W/f] → [B, 2·C_z, L, H/F, W/F]: mean, then log-variance."""
-        return self.head(F.silu(self.norm(self.levels(features_BCTHW, history))))
+        return self.head(self.levels(features_BCTHW, history))
 
 
 class Encoder(nn.Module):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from portrait.layers.rotary import apply_rotary, rotary_angles
 from portrait.vae.config import FusionConfig
@@ -66,7 +67,7 @@ class FusionBlock(nn.Module):
         self.self_attention = PlacedAttention(width, config.heads, same_place=0.0)
         self.norm_cross = nn.RMSNorm(width, eps=1e-6)
         self.norm_reference = nn.RMSNorm(width, eps=1e-6)
-        self.cross_attention = PlacedAttention(width, config.heads, same_place=2.5)
+        self.cross_attention = PlacedAttention(width, config.heads, same_place=4.5)
         self.null_key = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
         self.null_value = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
         self.norm_mlp = nn.RMSNorm(width, eps=1e-6)
@@ -110,6 +111,7 @@ class ReferenceFusion(nn.Module):
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(FusionBlock(config) for _ in range(config.blocks))
+        self.activation_checkpointing = False
 
     def angles(self, height: int, width: int, device: torch.device) -> Tensor:
         """Rotary angles of the feature pixels, row by row: [N, E/2]."""
@@ -129,6 +131,8 @@ class ReferenceFusion(nn.Module):
             keys = mask_BM.repeat_interleave(height * width, dim=1)
             mask = F.pad(keys, (0, 1), value=True)[:, None, None, :]
         x_BLND = features_BCLHW.flatten(3).permute(0, 2, 3, 1)
+        recompute = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x_BLND = block(x_BLND, block.reference_keys_values(references_BMND, angles), mask, angles)  # type: ignore[operator]
+            arguments = (x_BLND, block.reference_keys_values(references_BMND, angles), mask, angles)  # type: ignore[operator]
+            x_BLND = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
         return x_BLND.unflatten(2, (height, width)).permute(0, 4, 1, 2, 3)

@@ -154,6 +154,11 @@ def test_order_of_references_does_not_matter(vae: VideoVAE) -> None:
     assert_equal(vae.decode(z, references[:, [2, 0, 1]]), vae.decode(z, references))
 
 
+def test_an_empty_row_of_references_is_none(vae: VideoVAE) -> None:
+    z = torch.randn(2, 64, 2, 1, 1)
+    torch.testing.assert_close(vae.decode(z, torch.zeros(2, 0, 3, 64, 64)), vae.decode(z), rtol=0, atol=0)
+
+
 def test_a_masked_reference_equals_an_absent_one(vae: VideoVAE) -> None:
     z, references = torch.randn(1, 64, 2, 1, 1), pictures(3)
     mask = torch.tensor([[True, False, True]])
@@ -183,6 +188,29 @@ def test_gradient_reaches_every_parameter() -> None:
     # The null token's value starts at zero, so its key has no effect until that has moved.
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert [name for name in without if not name.endswith(("null_key", "place_q"))] == []
+
+
+def test_checkpointing_saves_memory_and_changes_no_gradient() -> None:
+    config = presets.load("tiny").vae
+    gradients, saved = [], []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        vae = VideoVAE(config)
+        vae.use_activation_checkpointing(enabled)
+        video, references = torch.rand(1, 3, 5, 64, 64) * 2 - 1, torch.rand(1, 2, 3, 64, 64) * 2 - 1
+        kept: list[int] = []
+
+        def keep(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = (vae.decode(vae.encode(video).mean, references) - video).square().mean()
+            saved.append(sum(kept))
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in vae.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert saved[1] < 0.6 * saved[0]
 
 
 def test_switch_removes_the_shortcuts_and_nothing_else() -> None:
