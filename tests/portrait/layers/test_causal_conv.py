@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional as F
 
-from portrait.layers.causal_conv import CausalConv3d, ChannelRMSNorm, History, fold_time, unfold_time
+from portrait.layers.causal_conv import (
+    CausalConv3d,
+    ChannelRMSNorm,
+    History,
+    delta_orthogonal_,
+    fold_time,
+    unfold_time,
+)
 
 
 def test_equals_a_convolution_of_the_clip_behind_repetitions_of_its_first_frame() -> None:
@@ -54,3 +62,19 @@ def test_folding_time_is_a_view_in_channels_last_memory() -> None:
     folded = fold_time(x)
     assert folded.data_ptr() == x.data_ptr()
     torch.testing.assert_close(unfold_time(folded, 2), x)
+
+
+@pytest.mark.parametrize(("channels_in", "channels_out"), [(6, 6), (4, 12), (12, 4)])
+def test_an_orthogonal_start_keeps_lengths_within_a_pixel(channels_in: int, channels_out: int) -> None:
+    layer = CausalConv3d(channels_in, channels_out, kernel_time=1)
+    delta_orthogonal_(layer, gain=0.5)
+    x = torch.randn(2, channels_in, 3, 5, 5)
+    y = layer(x)
+    if channels_out >= channels_in:
+        torch.testing.assert_close(y.norm(dim=1), 0.5 * x.norm(dim=1))
+    # a pixel depends on itself alone
+    x[:, :, :, 2, 2] = 0
+    torch.testing.assert_close(layer(x)[:, :, :, 2, 2], torch.zeros(2, channels_out, 3))
+    changed = (layer(x) != y).any(dim=1)
+    assert changed[:, :, 2, 2].all()
+    assert changed.sum() == 2 * 3
