@@ -43,6 +43,8 @@ def test_the_jobs_of_the_house_are_all_there() -> None:
         "generate",
         "serve",
         "evaluate",
+        "ablate_vae",
+        "benchmark_vae",
         "demo",
     }
     assert wanted <= CONFIGURATIONS.keys()
