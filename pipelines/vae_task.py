@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from pipelines import reconstruction
+from pipelines.augmentation import augment
 from pipelines.evaluation import reconstruction_figures
 from pipelines.task import Batch, DataShard, Evaluation, Optimisation, Stage
 from portrait.media.contact_sheet import SheetRow, contact_sheet, error_map
@@ -122,6 +123,9 @@ class VAETask:
         training = self.training
         dtype = next(model.parameters()).dtype
         video, references = (_to_unit(batch[name], dtype) for name in ("video", "references"))
+        video, references = augment(
+            video, references, mirror=training.mirror, colour_jitter=training.colour_jitter
+        )
         count = number_of_references(seed, step, training.max_references)
         posterior = model.encode(video)
         z = posterior.sample()

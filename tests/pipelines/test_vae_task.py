@@ -25,7 +25,10 @@ def test_every_number_of_references_comes_up_about_equally() -> None:
 
 def test_loss_is_l1_plus_weighted_kl_per_latent_value(task: VAETask) -> None:
     task = dataclasses.replace(
-        task, training=dataclasses.replace(task.training, kl_weight=0.5, l1_weight=2.0)
+        task,
+        training=dataclasses.replace(
+            task.training, kl_weight=0.5, l1_weight=2.0, mirror=0.0, colour_jitter=0.0
+        ),
     )
     model = task.build()
     batch = next(task.batches(0, DataShard(rank=0, world_size=1, seed=0)))

@@ -55,6 +55,7 @@ TINY = Preset(
             VAEStage(size=128, num_frames=5, steps=12_000, batch_size=1, learning_rate=6e-4),
             VAEStage(size=128, num_frames=17, steps=1_000, batch_size=1, learning_rate=4e-4),
         ),
+        colour_jitter=0.3,
         ema_decay=0.998,
     ),
     generator_training=GeneratorTrainingConfig(steps=4_000, batch_size=16, learning_rate=1e-3),

@@ -40,6 +40,10 @@ class VAETrainingConfig:
     """Weight of the KL divergence per latent value."""
     max_references: int = 3
     """The number of references is drawn from 0 … this, alike on all ranks."""
+    mirror: float = 0.5
+    """Share of the examples that are mirrored left to right, references and all."""
+    colour_jitter: float = 0.0
+    """Strength 0 … 1 of a random change of an example's colours, references and all: for data of few people."""
     warmup_steps: int = 100
     """Steps over which the learning rate rises from 0."""
     weight_decay: float = 0.01

@@ -1,0 +1,61 @@
+"""Augmented examples stay examples: one change for a clip and its references, within the range, by the seed alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from pipelines.augmentation import augment, colour_matrices
+
+
+def _example(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    video = torch.rand(batch, 3, 5, 6, 8) * 2 - 1
+    return video, video[:, :, [4, 1]].transpose(1, 2).contiguous()
+
+
+def test_a_clip_and_its_references_change_alike() -> None:
+    video, references = _example()
+    changed, their = augment(video, references, mirror=0.5, colour_jitter=0.4)
+    torch.testing.assert_close(their, changed[:, :, [4, 1]].transpose(1, 2))
+    assert (changed - video).abs().flatten(1).amax(1).min() > 0.01
+    assert changed.abs().max() <= 1
+
+
+def test_mirroring_all_is_a_mirror_and_none_is_nothing() -> None:
+    video, references = _example()
+    mirrored, _ = augment(video, references, mirror=1.0, colour_jitter=0.0)
+    assert torch.equal(mirrored, video.flip(-1))
+    same, their = augment(video, references, mirror=0.0, colour_jitter=0.0)
+    assert same is video
+    assert their is references
+
+
+def test_the_share_of_mirrored_examples_is_the_one_asked_for() -> None:
+    video, references = torch.rand(2000, 3, 1, 1, 2), torch.rand(2000, 1, 3, 1, 2)
+    mirrored, _ = augment(video, references, mirror=0.3, colour_jitter=0.0)
+    share = (mirrored != video).flatten(1).any(1).float().mean().item()
+    assert abs(share - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 2000)
+
+
+def test_equal_seeds_give_equal_changes() -> None:
+    video, references = _example()
+    results = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        results.append(augment(video, references, mirror=0.5, colour_jitter=0.4)[0])
+    assert torch.equal(*results)
+
+
+def test_hues_turn_about_grey_and_gains_stay_in_their_bounds() -> None:
+    strength = 0.25
+    matrices = colour_matrices(500, strength)
+    gains = matrices.norm(dim=2)  # a rotation's rows are unit vectors
+    assert gains.max() <= 1 + strength + 1e-5
+    assert gains.min() >= 1 / (1 + strength) - 1e-5
+    turns = matrices / gains[..., None]
+    grey = torch.ones(500, 3, 1)
+    torch.testing.assert_close(turns @ grey, grey)
+    torch.testing.assert_close(torch.linalg.det(turns), torch.ones(500))
+    angles = torch.arccos(((turns.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
+    assert 0.7 * strength * math.pi < angles.max() <= strength * math.pi + 1e-3
