@@ -41,7 +41,7 @@ def augment(
 
 
 def colour_matrices(batch: int, strength: float) -> Tensor:
-    """Random changes of colour, float32 [B, 3, 3] for RGB in [0, 1]: a turn about the grey axis, then a gain a channel."""
+    """Random changes of colour, float32 [B, 3, 3] for RGB in [0, 1]: a turn about grey, then a gain of each channel."""
     angle = (torch.rand(batch) * 2 - 1) * strength * math.pi
     # Rodrigues' rotation about (1, 1, 1)/√3
     axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
