@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-# `Cluster` and not `ray.init`: it lets the node's agent choose its port, where `ray.init` insists on 52365, which
-# another Ray on this machine (the tests' own) may hold; without its agent a node takes no jobs.
+# `Cluster` and not `ray.init`: there the port of the node's agent can be left open, where `ray.init` insists on 52365,
+# which another Ray on this machine (the tests' own) may hold; without its agent a node takes no jobs.
 HEAD = """
 import sys
 from ray.cluster_utils import Cluster
 node = {"num_cpus": 4, "include_dashboard": True, "dashboard_port": int(sys.argv[1]),
-        "object_store_memory": 300 * 1024**2}
+        "dashboard_agent_listen_port": 0, "object_store_memory": 300 * 1024**2}
 cluster = Cluster(initialize_head=True, head_node_args=node)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -72,9 +74,11 @@ def job_cluster() -> Iterator[JobCluster]:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     environment = {**os.environ, **token, "PATH": path}
     environment.pop("RAY_ADDRESS", None)
+    # `Cluster` leaves its address in Ray's folder, where others would find it: it gets a folder of its own.
+    folder = tempfile.mkdtemp(prefix="ray-")
     head = subprocess.Popen(
         [sys.executable, "-c", HEAD, str(port)],
-        env=environment,
+        env={**environment, "RAY_TMPDIR": folder},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -91,3 +95,4 @@ def job_cluster() -> Iterator[JobCluster]:
             head.wait(timeout=60)
         except subprocess.TimeoutExpired:
             head.kill()
+        shutil.rmtree(folder, ignore_errors=True)
