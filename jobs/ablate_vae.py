@@ -89,11 +89,12 @@ def main(config: AblateVAE) -> Tables:
     run = tracking.start_run("portrait", "ablate_vae", facts, output=config.folder)
     try:
         tables, steps = train_and_measure(config, task, dataclasses.replace(settings, parent=run), benchmarks)
+        facts["steps made"] = ", ".join(f"{name} {count}" for name, count in steps.items())
+        publish(config.folder, run, tables, facts)
     except BaseException:
         run.finish(failed=True)
         raise
-    facts["steps made"] = ", ".join(f"{name} {count}" for name, count in steps.items())
-    publish(config.folder, run, tables, facts)
+    run.finish()
     return tables
 
 
@@ -129,7 +130,6 @@ def publish(folder: Path, run: tracking.Run, tables: Tables, facts: Mapping[str,
         for row in rows:
             figures = {f"table{number}/psnr_{row.arm}": row.psnr, f"table{number}/l1_{row.arm}": row.l1}
             run.log_metrics(figures, row.count)
-    run.finish()
     print(text)
 
 

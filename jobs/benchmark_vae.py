@@ -39,20 +39,26 @@ class BenchmarkVAE:
 
 
 def main(config: BenchmarkVAE) -> list[benchmark.Cost]:
-    """Measures, shows each case as it is done, and writes the table."""
+    """Measures, shows each case as it is done, and writes the table.
+
+    Raises:
+        ValueError: a flag is out of range, or a case needed more memory than there is; those before it are written.
+    """
     cases = cases_of(config)
     costs: list[benchmark.Cost] = []
-    with tqdm(total=len(cases), unit="case") as bar:
-        try:
-            for cost in benchmark.measure_all(cases):
-                costs.append(cost)
-                bar.update()
-        except BrokenProcessPool:
-            bar.write(
-                f"{cases[len(costs)]} was killed, most likely for want of memory: later cases are left out"
-            )
-    if costs:
-        publish(config, costs)
+    try:
+        bar = tqdm(benchmark.measure_all(cases), total=len(cases), unit="case")
+        for cost in bar:
+            costs.append(cost)
+            bar.set_postfix_str(f"decoded {cost.decode_fps:.1f} frames/s")
+    except BrokenProcessPool as error:
+        raise ValueError(
+            f"{cases[len(costs)]} was killed, most likely for want of memory: leave it out; "
+            f"the {len(costs)} cases before it were measured"
+        ) from error
+    finally:
+        if costs:
+            publish(config, costs)
     return costs
 
 

@@ -1,7 +1,6 @@
 """Random changes of a training clip's appearance, the same for all its frames and references.
 
-A few hundred people are soon known by heart, above all by what has to do without references: mirrored and recoloured,
-each is many.
+A few hundred people are few for what has to do without references: mirrored and recoloured, each is many.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +30,6 @@ cluster.shutdown()
 """
 
 
-AGENT_TRIES = 6
-"""How often a job is submitted, 5 s apart, until the node's agent takes it."""
-
-
 @dataclass(frozen=True)
 class JobCluster:
     """How to reach the cluster's job server."""
@@ -49,20 +44,14 @@ class JobCluster:
         runtime_env = {"py_modules": [str(repository / "platform" / "portrait")], "env_vars": env_vars}
         command = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", self.address]
         command += ["--working-dir", str(repository), "--runtime-env-json", json.dumps(runtime_env), "--"]
-        for _ in range(AGENT_TRIES):
-            answer = subprocess.run(
-                [*command, *entrypoint],
-                env=self.environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=600,
-            )
-            # The job server answers before the node's agent has told it that it is there.
-            if "No available agent" not in answer.stdout + answer.stderr:
-                break
-            time.sleep(5)
-        return answer
+        return subprocess.run(
+            [*command, *entrypoint],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The ablation's job trains its four models, resumes after the last finished one, and writes its tables."""
+"""The ablation's job trains its four models, measures them and writes its tables."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_four_models_one_table_and_one_run_above_theirs(micro_clips: str, tmp_pa
     below = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == above.info.run_id]
     assert len(below) == len(ARMS)
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert above.data.metrics["table0/psnr_cr-va"] == pytest.approx(tables_last(tables))
+    assert above.data.metrics["table0/psnr_cr-va"] == pytest.approx(_last_psnr(tables))
     records = [json.loads((tmp_path / arm.name / "vae_training.json").read_text()) for arm in ARMS]
     assert {record["uri"] for record in records} == {f"sqlite:///{tmp_path / 'mlflow.db'}"}
 
 
-def tables_last(tables: ablate_vae.Tables) -> float:
+def _last_psnr(tables: ablate_vae.Tables) -> float:
     """PSNR of the first table's last row, the last point of its curve."""
     return next(iter(tables.values()))[-1].psnr
 
