@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jobs import command_line
 from pipelines.generator_task import GeneratorTask
@@ -28,6 +29,8 @@ class TrainGenerator(TrainingOptions):
     """Windows a worker and step."""
     learning_rate: float | None = None
     """Peak learning rate."""
+    optimizer: Literal["adamw", "muon"] | None = None
+    """The preset's where not given; muon needs --zero-stage 0 and works on CPUs."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -38,7 +41,7 @@ def main(config: TrainGenerator) -> TrainingResult:
     latents = config.latents or str(config.folder / "latents.lance")
     if config.vae is not None:
         check_weights(config.vae, "vae", preset)
-    changes = {name: getattr(config, name) for name in ("steps", "batch_size", "learning_rate")}
+    changes = {name: getattr(config, name) for name in ("steps", "batch_size", "learning_rate", "optimizer")}
     task = GeneratorTask(
         preset=preset,
         latents=latents if "://" in latents else str(Path(latents).absolute()),

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from pipelines.muon import MuonAdamW
 from pipelines.task import Optimisation
 
 _TAG = "engine"
@@ -57,9 +58,7 @@ def start_engine(module: nn.Module, config: dict[str, Any], optimisation: Optimi
         deepspeed.ops.__compatible_ops__ = collections.defaultdict(bool)  # type: ignore[attr-defined]
     if not dist.is_initialized():
         _single_process_group(gpu)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(module, optimisation.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=gpu
-    )
+    optimizer = build_optimizer(module, config, optimisation, gpu=gpu)
     engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,
@@ -67,6 +66,28 @@ def start_engine(module: nn.Module, config: dict[str, Any], optimisation: Optimi
         dist_init_required=False,  # type: ignore[arg-type]
     )
     return engine
+
+
+def build_optimizer(
+    module: nn.Module, config: dict[str, Any], optimisation: Optimisation, *, gpu: bool
+) -> torch.optim.Optimizer:
+    """AdamW, or Muon for the weights of two dimensions and more and AdamW for the others; the learning rate is 0.
+
+    Raises:
+        ValueError: Muon would get shards or flat buffers where it needs whole matrices.
+    """
+    groups = parameter_groups(module, optimisation.weight_decay)
+    if optimisation.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
+    stage = config["zero_optimization"]["stage"]
+    if stage or gpu:
+        raise ValueError(
+            f"optimizer muon needs whole matrices in float32: --zero-stage 0 --device cpu, got ZeRO stage {stage} on "
+            f"{'GPUs' if gpu else 'CPUs'}; use optimizer adamw there"
+        )
+    for group in groups:
+        group["muon"] = all(parameter.squeeze().ndim >= 2 for parameter in group["params"])
+    return MuonAdamW(groups, lr=0.0)
 
 
 def _single_process_group(gpu: bool) -> None:

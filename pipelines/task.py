@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class Optimisation:
     """Bound on the gradient's norm over all ranks."""
     ema_decay: float
     """Decay a step of the exponential moving average."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What steps: AdamW, or Muon beside it (see `pipelines.muon`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ class VAETask:
             weight_decay=self.training.weight_decay,
             gradient_clip=self.training.gradient_clip,
             ema_decay=self.training.ema_decay,
+            optimizer=self.training.optimizer,
         )
 
     def params(self) -> dict[str, Any]:

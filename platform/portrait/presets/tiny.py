@@ -51,9 +51,8 @@ TINY = Preset(
     sampling=SamplingConfig(),
     vae_training=VAETrainingConfig(
         stages=(
-            VAEStage(size=64, num_frames=5, steps=2_000, batch_size=2, learning_rate=7e-4),
-            VAEStage(size=128, num_frames=5, steps=12_000, batch_size=1, learning_rate=6e-4),
-            VAEStage(size=128, num_frames=17, steps=1_000, batch_size=1, learning_rate=4e-4),
+            VAEStage(size=128, num_frames=5, steps=4_000, batch_size=6, learning_rate=1e-3),
+            VAEStage(size=128, num_frames=17, steps=800, batch_size=2, learning_rate=4e-4),
         ),
         colour_jitter=0.3,
         ema_decay=0.998,

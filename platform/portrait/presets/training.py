@@ -6,6 +6,7 @@ Loss weights, optimiser and learning rates are not published; the choices here a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,10 @@ class VAETrainingConfig:
     """Strength 0 … 1 of a random change of an example's colours, references and all: for data of few people."""
     warmup_steps: int = 100
     """Steps over which the learning rate rises from 0."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for matrices and kernels: fewer steps to the same error, whole float32 weights only (ZeRO 0)."""
     weight_decay: float = 0.01
-    """AdamW's weight decay."""
+    """The optimiser's weight decay."""
     gradient_clip: float = 1.0
     """Bound on the gradient's norm."""
     ema_decay: float = 0.999
@@ -75,8 +78,10 @@ class GeneratorTrainingConfig:
     """Share of windows whose references become the null embedding."""
     warmup_steps: int = 100
     """Steps over which the learning rate rises from 0."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for matrices and kernels: fewer steps to the same error, whole float32 weights only (ZeRO 0)."""
     weight_decay: float = 0.01
-    """AdamW's weight decay."""
+    """The optimiser's weight decay."""
     gradient_clip: float = 1.0
     """Bound on the gradient's norm."""
     ema_decay: float = 0.999
