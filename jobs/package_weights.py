@@ -1,0 +1,71 @@
+"""Packs a trained pair in half precision: `python -m jobs.package_weights --vae FILE --generator FILE --output DIR`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from jobs import command_line
+from portrait.storage.checkpoints import load_generator, load_vae, read_header, save_model
+from portrait.storage.registry import StarterWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageWeights:
+    """Writes a VAE and the generator that belongs to it into one folder, in half precision: half the size.
+
+    The pair is what `jobs.generate`, `jobs.serve` and `--init` take. In platform/portrait/weights/PRESET it becomes the
+    preset's starter weights.
+    """
+
+    vae: Path
+    """The VAE's file."""
+    generator: Path
+    """The generator's file; it must have been trained on this VAE's latents."""
+    output: Path
+    """Folder that vae.safetensors and generator.safetensors are written to."""
+
+
+def main(config: PackageWeights) -> StarterWeights:
+    """Packs both files and prints where they are.
+
+    Raises:
+        FileNotFoundError: one of them is not there.
+        ValueError: one of them is no such model, they do not belong together, or a weight does not fit half precision.
+    """
+    vae_header, header = read_header(config.vae), read_header(config.generator)
+    trained_on = header.extra.get("vae_version")
+    if trained_on != vae_header.version:
+        raise ValueError(
+            f"--generator {config.generator} was trained on latents of VAE {trained_on or '(not recorded)'}, "
+            f"--vae {config.vae} is {vae_header.version}"
+        )
+    vae, generator = load_vae(config.vae), load_generator(config.generator)
+    for path, model in ((config.vae, vae), (config.generator, generator)):
+        _check_range(path, model)
+    packed = StarterWeights(
+        vae=config.output / "vae.safetensors", generator=config.output / "generator.safetensors"
+    )
+    half = {"dtype": torch.float16}
+    written = save_model(
+        packed.vae, vae, kind="vae", preset=vae_header.preset, extra=vae_header.extra, **half
+    )
+    # The generator names the packed VAE as its own: the two must still be known to belong together.
+    extra = {**header.extra, "vae_version": written.version}
+    save_model(packed.generator, generator, kind="generator", preset=header.preset, extra=extra, **half)
+    for path in (packed.vae, packed.generator):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return packed
+
+
+def _check_range(path: Path, model: torch.nn.Module) -> None:
+    most = torch.finfo(torch.float16).max
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and not weight.abs().max() <= most:
+            raise ValueError(f"{path}: {name} holds values beyond ±{most:.0f} or no numbers at all")
+
+
+if __name__ == "__main__":
+    command_line.run(main, PackageWeights)
