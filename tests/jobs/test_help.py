@@ -45,6 +45,7 @@ def test_the_jobs_of_the_house_are_all_there() -> None:
         "evaluate",
         "ablate_vae",
         "benchmark_vae",
+        "package_weights",
         "demo",
     }
     assert wanted <= CONFIGURATIONS.keys()
