@@ -1,4 +1,4 @@
-"""With zeroed main branches the auto-encoder is its parameter-free shortcuts between stems and heads, and nothing else."""
+"""With zeroed main branches the auto-encoder is stems, heads and the parameter-free shortcuts between them."""
 
 from __future__ import annotations
 
