@@ -1,0 +1,49 @@
+"""What the shipped weights promise (docs/starter_weights.md), with room for other machines' arithmetic."""
+
+import pytest
+
+from pipelines.evaluation import (
+    GenerationSubject,
+    measure_following,
+    reconstruction_figures,
+    synthetic_clips,
+)
+from portrait import presets
+from portrait.storage.checkpoints import load_generator, load_vae, read_header
+from portrait.storage.registry import StarterWeights, starter_weights
+
+TINY = presets.load("tiny")
+
+
+@pytest.fixture(scope="module")
+def weights() -> StarterWeights:
+    found = starter_weights("tiny")
+    assert found is not None, "no starter weights ship with tiny"
+    return found
+
+
+def test_they_are_small_fit_the_preset_and_belong_together(weights):
+    assert weights.vae.stat().st_size + weights.generator.stat().st_size <= 20e6
+    vae, generator = read_header(weights.vae), read_header(weights.generator)
+    assert vae.preset.vae == TINY.vae
+    assert generator.preset.generator == TINY.generator
+    assert generator.preset.speech == TINY.speech
+    assert generator.extra["vae_version"] == vae.version
+
+
+@pytest.mark.slow
+def test_references_help_people_never_trained_on(weights):
+    clips = synthetic_clips(4, size=TINY.video.size, seconds=1.0)
+    figures = reconstruction_figures(load_vae(weights.vae), clips)
+    assert figures["psnr_m1"] > 23
+    assert figures["psnr_m1"] > figures["psnr_m0"] + 2
+    assert figures["psnr_m3"] > figures["psnr_m1"]
+
+
+@pytest.mark.slow
+def test_the_mouth_follows_the_speech_and_not_other_speech(weights):
+    subjects = [GenerationSubject.synthetic(number, size=TINY.video.size) for number in range(3)]
+    vae, generator = load_vae(weights.vae), load_generator(weights.generator)
+    figures = measure_following(vae, generator, TINY, subjects).figures
+    assert figures["follow_right"] > 0.6
+    assert figures["follow_right"] > figures["follow_wrong"] + 0.3
