@@ -63,9 +63,9 @@ class Demo:
     """Preset of the system."""
     workers: int = 2
     """Ray Train workers."""
-    vae_minutes: float = 4.5
+    vae_minutes: float = 2.5
     """Time for the VAE's training."""
-    generator_minutes: float = 3.0
+    generator_minutes: float = 2.0
     """Time for the generator's training."""
     speech_seconds: float = 8.0
     """Length of the speech at the end."""
