@@ -12,6 +12,9 @@ from portrait.storage.checkpoints import load_generator, load_vae, read_header, 
 from portrait.storage.registry import StarterWeights
 
 
+HALF = torch.float16
+
+
 @dataclass(frozen=True, kw_only=True)
 class PackageWeights:
     """Writes a VAE and the generator that belongs to it into one folder, in half precision: half the size.
@@ -48,20 +51,19 @@ def main(config: PackageWeights) -> StarterWeights:
     packed = StarterWeights(
         vae=config.output / "vae.safetensors", generator=config.output / "generator.safetensors"
     )
-    half = {"dtype": torch.float16}
     written = save_model(
-        packed.vae, vae, kind="vae", preset=vae_header.preset, extra=vae_header.extra, **half
+        packed.vae, vae, kind="vae", preset=vae_header.preset, extra=vae_header.extra, dtype=HALF
     )
     # The generator names the packed VAE as its own: the two must still be known to belong together.
     extra = {**header.extra, "vae_version": written.version}
-    save_model(packed.generator, generator, kind="generator", preset=header.preset, extra=extra, **half)
+    save_model(packed.generator, generator, kind="generator", preset=header.preset, extra=extra, dtype=HALF)
     for path in (packed.vae, packed.generator):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return packed
 
 
 def _check_range(path: Path, model: torch.nn.Module) -> None:
-    most = torch.finfo(torch.float16).max
+    most = torch.finfo(HALF).max
     for name, weight in model.state_dict().items():
         if weight.is_floating_point() and not weight.abs().max() <= most:
             raise ValueError(f"{path}: {name} holds values beyond ±{most:.0f} or no numbers at all")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from jobs import command_line
 from pipelines.generator_task import GeneratorTask
@@ -29,8 +28,6 @@ class TrainGenerator(TrainingOptions):
     """Windows a worker and step."""
     learning_rate: float | None = None
     """Peak learning rate."""
-    optimizer: Literal["adamw", "muon"] | None = None
-    """The preset's where not given; muon needs --zero-stage 0 and works on CPUs."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from jobs import command_line
 from pipelines.task_options import TrainingOptions
@@ -33,8 +32,6 @@ class TrainVAE(TrainingOptions):
     """Clips a worker and step, in every stage."""
     learning_rate: float | None = None
     """Peak learning rate, in every stage."""
-    optimizer: Literal["adamw", "muon"] | None = None
-    """The preset's where not given; muon needs --zero-stage 0 and works on CPUs."""
     lpips_weights: str | None = None
     """Folder with LPIPS backbone weights; without it LPIPS has no part in the loss."""
     activation_checkpointing: bool = False

@@ -26,6 +26,8 @@ class TrainingOptions:
     """Ray Train workers; 0 trains in this process, without Ray and its checkpoints."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed's ZeRO stage: what is split over the workers, the optimiser's state (1), gradients (2), weights (3)."""
+    optimizer: Literal["adamw", "muon"] | None = None
+    """The preset's where not given; muon needs --zero-stage 0 and works on CPUs."""
     init: str = "none"
     """Weights to start from: a file, `starter` for those that ship with the preset, or `none`."""
     resume: bool = False
