@@ -11,7 +11,6 @@ from jobs import command_line
 from portrait.storage.checkpoints import load_generator, load_vae, read_header, save_model
 from portrait.storage.registry import StarterWeights
 
-
 HALF = torch.float16
 
 
