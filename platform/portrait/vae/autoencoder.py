@@ -16,6 +16,9 @@ from portrait.vae.encoder import Encoder
 from portrait.vae.fusion import ReferenceFusion
 from portrait.vae.posterior import Posterior
 
+RANGE_TOLERANCE = 1.001
+"""Largest magnitude of a picture's values: 1, and what arithmetic in half precision adds to it."""
+
 
 class VideoVAE(nn.Module):
     """Encoder (E1, E2) and decoder (D1, D_ref, D2). `decode` takes any number of references, also none."""
@@ -39,7 +42,7 @@ class VideoVAE(nn.Module):
             video: [B, 3, 1+T, H, W] in [−1, 1]; T a multiple of 4 (also 0), H and W of the spatial factor.
 
         Raises:
-            ValueError: the video has another shape; says which was expected.
+            ValueError: the video has another shape or type, or values out of range; says which were expected.
         """
         self._check_video(video, at_start=True)
         return Posterior.from_moments(self.encoder(video))
@@ -133,6 +136,7 @@ class VideoVAE(nn.Module):
             raise ValueError(
                 f"video's height and width must be multiples of {factor}, got {shape[3]}×{shape[4]}"
             )
+        _check_range(video, "video")
 
     def _check_references(self, references: Tensor) -> None:
         config, shape = self.config, tuple(references.shape)
@@ -142,6 +146,7 @@ class VideoVAE(nn.Module):
             raise ValueError(
                 f"references' height and width must be multiples of {config.space_factor}, got {shape[3]}×{shape[4]}"
             )
+        _check_range(references, "references")
 
     def _check_latents(self, z: Tensor) -> None:
         if z.ndim != 5 or z.shape[1] != self.config.latent_channels or z.shape[2] < 1:
@@ -163,3 +168,18 @@ class VideoVAE(nn.Module):
             raise ValueError(
                 f"reference_mask must be bool {tuple(features.shape[:2])}, got {mask.dtype} {tuple(mask.shape)}"
             )
+
+
+def _check_range(pictures: Tensor, name: str) -> None:
+    """Pictures of 0 … 255 or 0 … 1 by mistake, or NaN, would come out as plausible latents of nothing.
+
+    One reduction, and on a GPU one wait for it, beside an encoder's work; a graph is captured without it.
+    """
+    if not pictures.is_floating_point():
+        raise ValueError(f"{name} must be floating point in [−1, 1], got {pictures.dtype}")
+    captured = pictures.is_cuda and torch.cuda.is_current_stream_capturing()
+    if pictures.numel() == 0 or captured or torch.compiler.is_compiling():
+        return
+    low, high = (float(bound) for bound in torch.stack(torch.aminmax(pictures.detach())).tolist())
+    if not (low >= -RANGE_TOLERANCE and high <= RANGE_TOLERANCE):  # NaN compares false
+        raise ValueError(f"{name} must lie in [−1, 1], got values from {low:g} to {high:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,12 +15,14 @@ from torch import Tensor
 from portrait import presets
 from portrait.layers.resampling import Downsample, Upsample
 from portrait.vae import VideoVAE
+from portrait.vae.config import VAEConfig
 
 TINY = presets.load("tiny").vae
+SMALL = presets.load("small").vae
 LEVELS = ("encoder1", "encoder2", "decoder1", "decoder2")
 
 
-def deep_kernels() -> object:
+def deep_kernels() -> VAEConfig:
     """The tiny VAE with temporal extent in every level: the properties must not rest on kernels of 1×3×3."""
     changed = {
         name: tuple(dataclasses.replace(level, kernel_time=3) for level in getattr(TINY, name))
@@ -28,10 +31,13 @@ def deep_kernels() -> object:
     return dataclasses.replace(TINY, **changed)
 
 
-@pytest.fixture(scope="module", params=["tiny", "deep kernels"])
+CONFIGS = {"tiny": TINY, "small": SMALL, "tiny, deep kernels": deep_kernels()}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
 def vae(request: pytest.FixtureRequest) -> VideoVAE:
     torch.manual_seed(0)
-    model = VideoVAE(TINY if request.param == "tiny" else deep_kernels())  # type: ignore[arg-type]
+    model = VideoVAE(CONFIGS[request.param])
     with torch.no_grad():  # tokens that start at zero would hide what depends on them
         for parameter in model.parameters():
             if parameter.abs().max() == 0:
@@ -100,7 +106,7 @@ def test_first_frame_encodes_as_the_picture_alone(vae: VideoVAE) -> None:
     assert_equal(vae.encode(video).mean[:, :, :1], vae.encode(video[:, :, :1]).mean)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(cuts=st.sets(st.integers(1, 8), max_size=8))
 def test_decoding_in_pieces_equals_the_whole(vae: VideoVAE, cuts: set[int]) -> None:
     z = torch.randn(1, 64, 9, 1, 1, generator=torch.Generator().manual_seed(4))
@@ -113,7 +119,7 @@ def test_decoding_in_pieces_equals_the_whole(vae: VideoVAE, cuts: set[int]) -> N
     assert_equal(torch.cat(frames, dim=2), whole)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(cuts=st.sets(st.integers(0, 4), max_size=5))
 def test_encoding_in_pieces_equals_the_whole(vae: VideoVAE, cuts: set[int]) -> None:
     video = clip(21)
@@ -254,6 +260,25 @@ def test_parameter_counts(name: str) -> None:
 def test_wrong_videos_are_refused(vae: VideoVAE, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         vae.encode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: (x + 1) * 127.5, r"must lie in \[−1, 1\], got values from .* to 25\d"),
+        (lambda x: x * float("nan"), r"must lie in \[−1, 1\]"),
+        (lambda x: x.to(torch.uint8), r"must be floating point in \[−1, 1\], got torch.uint8"),
+    ],
+)
+def test_values_out_of_range_are_refused(
+    vae: VideoVAE, change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"video {message}"):
+        vae.encode(change(clip(5)))
+    with pytest.raises(ValueError, match=f"references {message}"):
+        vae.encode_references(change(pictures(1)))
+    with pytest.raises(ValueError, match=f"video {message}"):
+        vae.encode_block(change(clip(5)), vae.decoder.initial_state())
 
 
 def test_wrong_references_and_latents_are_refused(vae: VideoVAE) -> None:
