@@ -28,6 +28,9 @@ class TrainGenerator(TrainingOptions):
     """Windows a worker and step."""
     learning_rate: float | None = None
     """Peak learning rate."""
+    rollout_share: float | None = None
+    """Share 0 … 1 of the steps whose history is made by the model itself, against drift; such a step takes about twice
+    as long. The preset's where not given."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -38,14 +41,21 @@ def main(config: TrainGenerator) -> TrainingResult:
     latents = config.latents or str(config.folder / "latents.lance")
     if config.vae is not None:
         check_weights(config.vae, "vae", preset)
-    changes = {name: getattr(config, name) for name in ("steps", "batch_size", "learning_rate", "optimizer")}
+    overrides = ("steps", "batch_size", "learning_rate", "optimizer", "rollout_share")
+    changes = {name: getattr(config, name) for name in overrides}
+    training = dataclasses.replace(
+        preset.generator_training, **{name: value for name, value in changes.items() if value is not None}
+    )
+    if training.rollout_share and config.zero_stage == 3:
+        raise ValueError(
+            "--rollout-share: a rollout reads weights outside the engine's forward pass, which ZeRO stage 3 splits; "
+            "use --zero-stage 0, 1 or 2"
+        )
     task = GeneratorTask(
         preset=preset,
         latents=latents if "://" in latents else str(Path(latents).absolute()),
         latents_version=LatentTable.open(latents).version,
-        training=dataclasses.replace(
-            preset.generator_training, **{name: value for name, value in changes.items() if value is not None}
-        ),
+        training=training,
         init=config.initial_weights("generator"),
         activation_checkpointing=config.activation_checkpointing,
         vae=None if config.vae is None else str(config.vae.absolute()),

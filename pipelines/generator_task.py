@@ -4,6 +4,7 @@ generation"). It reads the latents table and never decodes video, but for the cl
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,8 @@ from torch import nn
 
 from pipelines.evaluation import GenerationSubject, follow_sheet, measure_following
 from pipelines.task import Batch, DataShard, Evaluation, Optimisation, Stage
-from portrait.generator import Generator, flow_matching_loss
+from portrait.generator import Generator, SamplingConfig, flow_matching_loss
+from portrait.generator.rollout import Rollout
 from portrait.presets import GeneratorTrainingConfig, Preset
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
@@ -133,9 +135,9 @@ class GeneratorTask:
         self, model: nn.Module, batch: Batch, *, seed: int, step: int
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         # The trainer seeds the global generator by (seed, step, rank).
-        del seed, step
         rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        return flow_matching_loss(model, batch, config=self.training, rng=rng)
+        rollout = draw_rollout(self.training, self.preset.sampling, seed, step)
+        return flow_matching_loss(model, batch, config=self.training, rng=rng, rollout=rollout)
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
         """The flow-matching loss on held-out windows; with a VAE also how a generated mouth follows the speech."""
@@ -184,3 +186,16 @@ class GeneratorTask:
         checkpoints.save_model(
             path, model, kind="generator", preset=self.preset, extra={**made_from, **extra}
         )
+
+
+def draw_rollout(
+    training: GeneratorTrainingConfig, sampling: SamplingConfig, seed: int, step: int
+) -> Rollout | None:
+    """Whether and how a step's history is the model's own: alike on all ranks, so that none waits for another."""
+    rng = np.random.default_rng((seed, step, 2))
+    if rng.random() >= training.rollout_share:
+        return None
+    # 1 − u lies in (0, 1]: at level 0 there would be nothing to bring back.
+    level = training.rollout_level_max * (1 - rng.random())
+    few = dataclasses.replace(sampling, steps=training.rollout_steps, shift=1.0)
+    return Rollout(sampling=few, level=level)

@@ -3,10 +3,11 @@ import dataclasses
 import pytest
 import torch
 
-from pipelines.generator_task import GeneratorTask
+from pipelines.generator_task import GeneratorTask, draw_rollout
 from pipelines.task import DataShard
 from pipelines.trainer import fit
 from pipelines.training_loop import TrainingSettings
+from portrait import presets
 from portrait.presets import Preset
 from portrait.storage import checkpoints
 from portrait.vae import VideoVAE
@@ -58,3 +59,15 @@ def test_with_a_vae_an_evaluation_shows_a_generated_clip(
     evaluation = dataclasses.replace(task, vae=vae).evaluate(task.build().eval(), 0)
     assert {"flow_loss", "follow_right", "follow_wrong", "follow_ceiling"} == set(evaluation.metrics)
     assert evaluation.pictures["generated"].ndim == 3
+
+
+def test_rollouts_come_at_their_share_with_levels_within_their_bound():
+    preset = presets.load("tiny")
+    training = dataclasses.replace(preset.generator_training, rollout_share=0.3, rollout_level_max=0.8)
+    drawn = [draw_rollout(training, preset.sampling, 5, step) for step in range(2_000)]
+    levels = [rollout.level for rollout in drawn if rollout is not None]
+    assert len(levels) / 2_000 == pytest.approx(0.3, abs=0.05)
+    assert 0 < min(levels) < 0.05
+    assert 0.75 < max(levels) <= 0.8
+    assert drawn[0] == draw_rollout(training, preset.sampling, 5, 0)
+    assert draw_rollout(preset.generator_training, preset.sampling, 5, 0) is None

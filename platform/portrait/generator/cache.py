@@ -82,11 +82,12 @@ class KeyValueCache:
         block = torch.ones(self.rows, self.block_tokens, dtype=torch.bool, device=self.lengths.device)
         return torch.cat((self.prefix_present, history, block), dim=1)
 
-    def begin_window(self, *, first: bool) -> None:
-        """Forgets all rows' history and shows them the token of a first or a later window."""
+    def begin_window(self, *, first: Tensor | bool) -> None:
+        """Forgets all rows' history and shows them the token of a first or a later window; `first`: bool, or [R]."""
         self.lengths.zero_()
-        self.prefix_present[:, 0] = first
-        self.prefix_present[:, 1] = not first
+        is_first = torch.as_tensor(first, device=self.prefix_present.device)
+        self.prefix_present[:, 0] = is_first
+        self.prefix_present[:, 1] = ~is_first
 
     def commit(self) -> None:
         """Makes the current block the last block of every row's history.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from portrait.generator.config import GeneratorConfig
+from portrait.generator.rollout import Rollout, rolled_out
 from portrait.generator.schedule import training_levels
 
 if TYPE_CHECKING:
@@ -52,10 +53,12 @@ def flow_matching_loss(
     *,
     config: GeneratorTrainingConfig,
     rng: torch.Generator,
+    rollout: Rollout | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The conditional flow-matching loss ‖G(z^t, z_r, a′, t) − (ε − z⁰)‖², averaged over what is to be learnt.
 
-    Padding does not count, nor does the first block of a window that begins in mid-clip: at inference it is context.
+    Padding does not count. Nor does the first block of a window that begins in mid-clip: at inference it is context.
+    Where self-rollout is trained with (`config.rollout_share`) it counts, since rollouts begin with it.
 
     Args:
         generator: a `Generator`, or a wrapper with it as `.module` (DeepSpeed's engine).
@@ -64,6 +67,7 @@ def flow_matching_loss(
             "reference_mask" [B, M] bool.
         config: dropouts, the history's noise, the shift of the noise levels.
         rng: on the CPU; all draws come from it.
+        rollout: makes the history by the model itself, at level 0, instead of noising the true one.
 
     Returns:
         The loss (float32 scalar), and detached metrics: "flow_loss", and "flow_loss_low" / "flow_loss_high", the loss
@@ -93,9 +97,14 @@ def flow_matching_loss(
     level = training_levels((rows, blocks), config.timestep_shift, rng).to(device)
     # One level for a whole window, as at inference, where all of the history is at level 0.
     history_level = (draw(rows, 1) * config.history_noise_max).expand(-1, blocks)
+    if rollout is None:
+        history = interpolate(clean, noise(), per_latent(history_level))
+    else:
+        history_level = torch.zeros_like(history_level)
+        history = rolled_out(getattr(generator, "module", generator), batch, rollout, rng)  # type: ignore[arg-type]
     target_noise = noise()
     predicted = generator(
-        interpolate(clean, noise(), per_latent(history_level)),
+        history,
         interpolate(clean, target_noise, per_latent(level)),
         history_level=history_level,
         level=level,
@@ -110,7 +119,8 @@ def flow_matching_loss(
     error = (predicted.float() - velocity(clean, target_noise)).square().mean(dim=(1, 3, 4))
     counts = torch.ones(rows, latents, device=device) if latent_mask is None else latent_mask.float()
     counts = counts.clone()
-    counts[:, :block_latents] *= is_first[:, None]
+    if not config.rollout_share:
+        counts[:, :block_latents] *= is_first[:, None]
 
     loss = (error * counts).sum() / counts.sum().clamp(min=1)
     metrics = {"flow_loss": loss.detach()}

@@ -53,12 +53,23 @@ class BlockSampler:
     """Samples blocks for batches of sessions, whose history a cache holds."""
 
     def __init__(
-        self, generator: Generator, sampling: SamplingConfig, guidance: Guidance | None = None
+        self,
+        generator: Generator,
+        sampling: SamplingConfig,
+        guidance: Guidance | None = None,
+        *,
+        start: float = 1.0,
     ) -> None:
-        """`guidance`: the fewest passes for the sampling's scales, if not given."""
+        """Args:
+        generator: whose velocity is integrated.
+        sampling: steps, shift, guidance scales.
+        guidance: the fewest passes for the sampling's scales, if not given.
+        start: noise level of what `sample` is given, in (0, 1]: below 1 it finishes blocks that are only partly
+            noise, in as many steps.
+        """
         self.generator = generator
         self.guidance = guidance or Guidance.of(sampling)
-        self.levels = sampling_levels(sampling.steps, sampling.shift)
+        self.levels = start * sampling_levels(sampling.steps, sampling.shift)
 
     def allocate(self, sessions: int, references: int) -> KeyValueCache:
         """An empty cache for that many sessions with room for that many references each, beside the weights."""
@@ -85,7 +96,7 @@ class BlockSampler:
 
         Args:
             cache: references and history; of it only the slots of the current block change.
-            noise: [S, C, k, h, w].
+            noise: [S, C, k, h, w], the block at the level where the sampler starts: noise alone at 1.
             embedding: [S, k, E], the block's speech.
 
         Returns:
@@ -103,6 +114,10 @@ class BlockSampler:
     def append(self, cache: KeyValueCache, latents: Tensor, embedding: Tensor) -> None:
         """Appends sessions' finished blocks [S, C, k, h, w] to their history."""
         self.generator.write_block(cache, self._rows(latents), self._spread_speech(embedding))
+
+    def begin_window(self, cache: KeyValueCache, first: Tensor) -> None:
+        """Forgets all sessions' history; `first` [S] bool says whose window is the first of its clip or stream."""
+        cache.begin_window(first=self._rows(first))
 
     def _rows(self, sessions: Tensor) -> Tensor:
         """[S, …] → [S·P, …], every session's value for all its passes."""

@@ -1,0 +1,156 @@
+"""Measures drift over minutes: `python -m jobs.measure_drift --vae FILE --generator FILE [FILE …] --minutes 10`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, repeat
+from pathlib import Path
+
+import numpy as np
+
+from jobs import command_line
+from jobs.evaluate import hardware
+from pipelines import drift
+from pipelines.evaluation import UNSEEN_IDENTITIES
+from portrait import tracking
+from portrait.faces import crop_portrait_image
+from portrait.media.audio import read_audio
+from portrait.media.contact_sheet import SheetRow, contact_sheet, save_png
+from portrait.media.image import read_image
+from portrait.metrics.identity import FaceEmbedder
+from portrait.speech import build_speech_encoder
+from portrait.speech.encoder import Samples
+from portrait.storage import checkpoints
+from portrait.streaming import PortraitPipeline, prepare_portrait
+from portrait.synthetic import render_clip
+from portrait.synthetic.speech import Voice, synthesize
+
+_COLUMNS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureDrift:
+    """Streams for minutes and measures, every some seconds, sharpness, colour and identity against the references.
+
+    Several generators of one VAE are measured on the same person and speech, side by side.
+    """
+
+    vae: Path
+    """The VAE's file."""
+    generator: tuple[Path, ...]
+    """One or more generators' files; the table calls each by its folder and name."""
+    portrait: tuple[Path, ...] = ()
+    """Pictures of the person; a synthetic head that no table holds where none are given."""
+    audio: Path | None = None
+    """Speech, repeated as often as needed; synthetic speech where not given."""
+    minutes: float = 10.0
+    """Length of the stream."""
+    stretch_seconds: float = 10.0
+    """Length of what is measured at once."""
+    steps: int | None = None
+    """Euler steps; the preset's number by default."""
+    identity_weights: Path | None = None
+    """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
+    detector: Path | None = None
+    """ONNX file of YuNet, which finds the face's five points."""
+    output: Path = Path("runs/drift")
+    """Folder for drift.md, drift.json, the pictures and the tracking store."""
+
+
+def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
+    """Streams, measures, writes the report and prints it."""
+    if config.minutes * 60 < 2 * config.stretch_seconds or config.stretch_seconds <= 0:
+        raise ValueError(
+            f"--minutes must give two stretches of {config.stretch_seconds:g} s at least, got {config.minutes:g}"
+        )
+    if (config.identity_weights is None) != (config.detector is None):
+        raise ValueError("--identity-weights and --detector go together: give both or neither")
+    header = checkpoints.read_header(config.vae)
+    preset, size = header.preset, header.preset.video.size
+    vae = checkpoints.load_vae(config.vae)
+    if config.portrait:
+        pictures = [crop_portrait_image(read_image(path), size, name=str(path)) for path in config.portrait]
+    else:
+        pictures = [render_clip(UNSEEN_IDENTITIES, 0.2, size=size).frames[0]]
+    portrait = prepare_portrait(vae, pictures, vae_version=header.version, size=size)
+    embedder = None
+    if config.identity_weights is not None and config.detector is not None:
+        embedder = FaceEmbedder(config.identity_weights, config.detector)
+    sampling = dataclasses.replace(preset.sampling, steps=config.steps or preset.sampling.steps)
+    facts = {
+        "VAE": f"{config.vae} {header.version}",
+        "person": ", ".join(map(str, config.portrait)) or "a synthetic head that no table holds",
+        "speech": str(config.audio or "synthetic"),
+        "stream": f"{config.minutes:g} minutes, {sampling.steps} Euler steps",
+        "hardware": hardware(),
+    }
+    run = tracking.start_run("portrait", "measure_drift", facts, output=config.output)
+    measured: dict[str, list[drift.Stretch]] = {}
+    try:
+        for path in config.generator:
+            generator = checkpoints.load_generator(path, preset=preset)
+            pipeline = PortraitPipeline(build_speech_encoder(preset.speech), generator, vae, sampling)
+            name = f"{path.parent.name}/{path.stem}"
+            measured[name] = []
+            for stretch in drift.measure_drift(
+                pipeline,
+                portrait,
+                speech(config.audio),
+                seconds=config.minutes * 60,
+                stretch_s=config.stretch_seconds,
+                embedder=embedder,
+            ):
+                measured[name].append(stretch)
+                figures = stretch.figures()
+                text = "  ".join(f"{figure} {value:.3f}" for figure, value in figures.items())
+                print(f"{name} {stretch.start_s:6.0f} s: {text}", flush=True)
+                run.log_metrics(
+                    {f"{name}/{figure}": value for figure, value in figures.items()}, round(stretch.start_s)
+                )
+        publish(config, run, measured, facts)
+    except BaseException:
+        run.finish(failed=True)
+        raise
+    run.finish()
+    return measured
+
+
+def speech(path: Path | None) -> Iterator[Samples]:
+    """Pieces of speech without end: the recording again and again, or one synthetic voice's ever new words."""
+    if path is not None:
+        yield from repeat(read_audio(path))
+    for number in count():
+        yield synthesize(10.0, number, Voice()).audio
+
+
+def publish(
+    config: MeasureDrift,
+    run: tracking.Run,
+    measured: dict[str, list[drift.Stretch]],
+    facts: dict[str, str],
+) -> None:
+    """Writes the report to the output folder and to MLflow, and prints it."""
+    text = drift.markdown(measured, facts)
+    numbers = {
+        name: [{"start_s": stretch.start_s, **stretch.figures()} for stretch in stretches]
+        for name, stretches in measured.items()
+    }
+    (config.output / "drift.md").write_text(text)
+    (config.output / "drift.json").write_text(json.dumps({"facts": facts, "stretches": numbers}, indent=1))
+    save_png(config.output / "drift.png", drift.plot(measured))
+    rows = []
+    for name, stretches in measured.items():
+        chosen = np.linspace(0, len(stretches) - 1, min(_COLUMNS, len(stretches))).round().astype(int)
+        captions = [f"{stretches[index].start_s:.0f} s" for index in chosen]
+        rows.append(SheetRow(label=name, frames=[stretches[i].shown for i in chosen], captions=captions))
+    save_png(config.output / "frames.png", contact_sheet(rows))
+    for name in ("drift.md", "drift.json", "drift.png", "frames.png"):
+        run.log_artifact(config.output / name)
+    print(text)
+
+
+if __name__ == "__main__":
+    command_line.run(main, MeasureDrift)

@@ -1,0 +1,134 @@
+"""Drift: a long stream's sharpness, colour and identity against the person's own pictures, stretch by stretch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.metrics.drift import colour_distance, sharpness
+from portrait.metrics.identity import FaceEmbedder, identity_similarity
+from portrait.speech.encoder import Samples
+from portrait.speech.grid import FRAME_RATE
+from portrait.streaming import Portrait, PortraitPipeline
+
+NOT_MEASURED = "not measured or no face"
+_EMBEDDED_FRAMES = 5
+"""Frames of a stretch whose faces are embedded: neighbours show the same face."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Some seconds of a stream."""
+
+    start_s: float
+    """Where it begins."""
+    sharpness: float
+    """Over the references' own: 1 is as sharp as they are."""
+    colour: float
+    """ΔE from the references' colours."""
+    identity: float | None
+    """Cosine with the references' face; None where it was not measured or no face was found."""
+    shown: NDArray[np.uint8] = field(repr=False)
+    """[H, W, 3], its middle frame."""
+
+    def figures(self) -> dict[str, float]:
+        """What was measured, by name."""
+        found = {"sharpness": self.sharpness, "colour": self.colour, "identity": self.identity}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def measure_drift(
+    pipeline: PortraitPipeline,
+    portrait: Portrait,
+    audio: Iterable[Samples],
+    *,
+    seconds: float,
+    stretch_s: float = 10.0,
+    embedder: FaceEmbedder | None = None,
+) -> Iterator[Stretch]:
+    """Streams a portrait and measures it as it comes; memory does not grow with the stream.
+
+    Args:
+        pipeline: the models.
+        portrait: whose pictures are the measure.
+        audio: pieces of speech, as many as `seconds` need.
+        seconds: of video.
+        stretch_s: length of a stretch.
+        embedder: for the identity; without it that is not measured.
+
+    Yields:
+        Stretches in order; what is left at the end and shorter is not measured.
+    """
+    references = portrait.pictures
+    own = sharpness(references)
+    length, total = round(stretch_s * FRAME_RATE), round(seconds * FRAME_RATE)
+    kept = np.zeros((0, *references.shape[1:]), np.uint8)
+    start = 0
+    for block in pipeline.stream(portrait, audio):
+        kept = np.concatenate([kept, block.frames])
+        while len(kept) >= length:
+            frames, kept = kept[:length], kept[length:]
+            chosen = frames[np.linspace(0, length - 1, _EMBEDDED_FRAMES).round().astype(int)]
+            yield Stretch(
+                start_s=start / FRAME_RATE,
+                sharpness=sharpness(frames) / own,
+                colour=colour_distance(frames, references),
+                identity=identity_similarity(embedder, chosen, references) if embedder else None,
+                shown=frames[length // 2],
+            )
+            start += length
+            if start + length > total:
+                return
+
+
+def markdown(measured: Mapping[str, Sequence[Stretch]], facts: Mapping[str, str]) -> str:
+    """First and last minute (or stretch, of shorter streams) of each generator, side by side."""
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    lines += ["", "| generator | figure | first minute | last minute | change |", "|---|---|---|---|---|"]
+    for name, stretches in measured.items():
+        first, last = minutes_at_both_ends(stretches)
+        for figure in ("sharpness", "colour", "identity"):
+            cells = [f"{end[figure]:.3f}" if figure in end else NOT_MEASURED for end in (first, last)]
+            change = f"{last[figure] - first[figure]:+.3f}" if figure in first and figure in last else ""
+            lines.append(f"| {name} | {figure} | {cells[0]} | {cells[1]} | {change} |")
+    return "\n".join(lines) + "\n"
+
+
+def minutes_at_both_ends(stretches: Sequence[Stretch]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean figures of the first and the last minute; of the first and the last half where there is less."""
+    within = [s for s in stretches if s.start_s < stretches[0].start_s + 60]
+    count = min(len(within), max(1, len(stretches) // 2))
+    return _means(stretches[:count]), _means(stretches[-count:])
+
+
+def _means(stretches: Sequence[Stretch]) -> dict[str, float]:
+    found = [stretch.figures() for stretch in stretches]
+    names = dict.fromkeys(name for figures in found for name in figures)
+    return {name: float(np.mean([figures[name] for figures in found if name in figures])) for name in names}
+
+
+def plot(measured: Mapping[str, Sequence[Stretch]]) -> NDArray[np.uint8]:
+    """The figures over time, a line a generator: uint8 [H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = {
+        "sharpness": "sharpness over the references'",
+        "colour": "ΔE from the references",
+        "identity": "cosine with the references' face",
+    }
+    figure = Figure(figsize=(13, 3.6), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for axes, (name, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
+        for generator, stretches in measured.items():
+            points = [(s.start_s / 60, s.figures()[name]) for s in stretches if name in s.figures()]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=generator)
+        axes.set(title=label, xlabel="minutes")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,83 @@
+"""Whether a picture shows the same person: cosine similarity of face embeddings.
+
+The weights are not embedded: an ONNX file of a face-recognition network that takes faces of 112×112 aligned by five
+points (MobileFaceNet, ArcFace) and one of YuNet, which finds the points.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_SIDE = 112
+_DETECTOR_INPUT = 640
+_POINTS = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]],
+    np.float32,
+)
+"""Eyes, tip of the nose and corners of the mouth in a face of 112×112 (InsightFace's `arcface_dst`)."""
+_MEAN, _DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+"""ImageNet's statistics, by which MobileFaceNet's inputs are normalised."""
+
+
+class FaceEmbedder:
+    """Embeds the largest face of a picture."""
+
+    def __init__(self, weights: str | Path, detector: str | Path) -> None:
+        """Args:
+            weights: ONNX file of the recognition network.
+            detector: ONNX file of YuNet, the export with a fixed 640×640 input.
+
+        Raises:
+            FileNotFoundError: a file is not there.
+            ValueError: OpenCV can't read one as what it should be.
+        """
+        for path in (weights, detector):
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"{path}: no such file")
+        try:
+            self._net = cv2.dnn.readNetFromONNX(str(weights))
+            self._detector = cv2.FaceDetectorYN.create(str(detector), "", (_DETECTOR_INPUT, _DETECTOR_INPUT))
+            self._net.setInput(np.zeros((1, 3, _SIDE, _SIDE), np.float32))
+            self._net.forward()
+        except cv2.error as error:
+            raise ValueError(f"{weights}, {detector}: not what OpenCV expects ({error.err})") from error
+
+    def embed(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Unit vector [D] of an RGB picture [H, W, 3], or None where no face is found."""
+        scale = _DETECTOR_INPUT / max(picture.shape[:2])
+        enlarged = cv2.resize(picture, None, fx=scale, fy=scale)[:_DETECTOR_INPUT, :_DETECTOR_INPUT]
+        square = np.zeros((_DETECTOR_INPUT, _DETECTOR_INPUT, 3), np.uint8)
+        square[: enlarged.shape[0], : enlarged.shape[1]] = enlarged
+        faces = self._detector.detect(square[:, :, ::-1].copy())[1]
+        if faces is None:
+            return None
+        largest = max(faces, key=lambda face: face[2] * face[3])
+        turn, _ = cv2.estimateAffinePartial2D(largest[4:14].reshape(5, 2), _POINTS, method=cv2.LMEDS)
+        if turn is None:
+            return None
+        face = cv2.warpAffine(square, turn, (_SIDE, _SIDE)).astype(np.float32) / 255
+        self._net.setInput(((face - _MEAN) / _DEVIATION).transpose(2, 0, 1)[None])
+        vector = self._net.forward()[0]
+        return vector / np.linalg.norm(vector)
+
+
+def identity_similarity(
+    embedder: FaceEmbedder, frames: NDArray[np.uint8], references: NDArray[np.uint8]
+) -> float | None:
+    """Mean cosine of the frames' faces with the references' mean face; None where either shows no face.
+
+    Args:
+        embedder: the network.
+        frames: RGB [T, H, W, 3].
+        references: RGB [M, H, W, 3].
+    """
+    known = [vector for picture in references if (vector := embedder.embed(picture)) is not None]
+    seen = [vector for picture in frames if (vector := embedder.embed(picture)) is not None]
+    if not known or not seen:
+        return None
+    person = np.mean(known, axis=0)
+    return float(np.mean(seen, axis=0) @ person / np.linalg.norm(person))

@@ -1,0 +1,117 @@
+"""Self-rollout: what the stream would have made, and nothing that it could not have known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from portrait.generator import SamplingConfig, flow_matching_loss
+from portrait.generator.rollout import Rollout, rolled_out
+from portrait.presets import GeneratorTrainingConfig
+from portrait.streaming import generator_stage
+from portrait.streaming.portraits import Portrait
+
+SAMPLING = SamplingConfig(steps=2)
+
+
+@pytest.fixture
+def batch(generator_config):
+    size, latents = generator_config.latent_size, 12
+    return {
+        "latents": torch.randn(2, 64, latents, size, size),
+        "speech": torch.randn(2, 4 * latents, generator_config.speech_dim),
+        "reference_latents": torch.randn(2, 2, 64, size, size),
+        "is_first": torch.tensor([True, False]),
+    }
+
+
+def made(generator, batch, level=0.6, seed=0):
+    rollout = Rollout(sampling=SAMPLING, level=level)
+    return rolled_out(generator, batch, rollout, torch.Generator().manual_seed(seed))
+
+
+def test_from_noise_alone_it_is_what_a_stream_generates(generator, batch, monkeypatch):
+    first = {name: value[:1] for name, value in batch.items()}
+    noise = torch.randn(first["latents"].shape, generator=torch.Generator().manual_seed(0))[0]
+    monkeypatch.setattr(
+        generator_stage, "block_noise", lambda _, __, block: noise[:, 4 * block : 4 * block + 4]
+    )
+    stage = generator_stage.GeneratorStage(generator, SAMPLING)
+    references = generator.denormalise(first["reference_latents"][0].transpose(0, 1)).transpose(0, 1)
+    portrait = Portrait(
+        vae_version="any",
+        pictures=np.zeros((2, 8, 8, 3), np.uint8),
+        reference_features=torch.zeros(0),
+        reference_latents=references,
+    )
+    stage.open("one", portrait)
+    features = np.asarray(first["speech"][0, 3:])  # a clip's first group has one frame
+    blocks = []
+    for start, end in ((0, 13), (13, 29), (29, 45)):
+        request = generator_stage.GeneratorRequest(session_id="one", features=features[start:end])
+        blocks.append(stage.step([request])[0])
+    streamed = generator.normalise(torch.cat(blocks, dim=1))
+    torch.testing.assert_close(made(generator, first, level=1.0)[0], streamed, atol=1e-4, rtol=1e-4)
+
+
+def test_a_little_noise_leaves_the_true_video(generator, batch):
+    torch.testing.assert_close(made(generator, batch, level=1e-4), batch["latents"], atol=5e-3, rtol=0)
+    assert (made(generator, batch) - batch["latents"]).abs().max() > 0.1
+
+
+def test_a_block_knows_its_own_and_earlier_ones(generator, batch):
+    before = made(generator, batch)
+    for name, index in (
+        ("latents", (slice(None), slice(None), slice(4, 8))),
+        ("speech", (slice(None), slice(16, 32))),
+    ):
+        changed = dict(batch) | {name: batch[name].clone()}
+        changed[name][index] += 1
+        after = made(generator, changed)
+        torch.testing.assert_close(after[:, :, :4], before[:, :, :4], atol=1e-5, rtol=0)
+        for later in (slice(4, 8), slice(8, 12)):
+            assert (after[:, :, later] - before[:, :, later]).abs().amax(dim=(1, 2, 3, 4)).min() > 1e-4
+
+
+def test_masked_references_are_not_seen(generator, batch):
+    mask = torch.tensor([[True, False], [True, True]])
+    masked = made(generator, batch | {"reference_mask": mask})
+    other = batch["reference_latents"].clone()
+    other[0, 1] += 1
+    again = made(generator, batch | {"reference_mask": mask, "reference_latents": other})
+    torch.testing.assert_close(again, masked)
+    assert (masked[0] - made(generator, batch)[0]).abs().max() > 1e-3
+
+
+def test_the_loss_is_of_the_true_video_with_the_models_own_history_at_level_nothing(generator, batch):
+    calls = []
+
+    class Recorded(torch.nn.Module):
+        module = generator
+
+        def forward(self, history, noised, **conditions):
+            calls.append({"history": history, **conditions})
+            return generator(history, noised, **conditions)
+
+    config = GeneratorTrainingConfig(steps=1, batch_size=1, learning_rate=1e-3, rollout_share=1.0)
+    rollout = Rollout(sampling=SAMPLING, level=0.5)
+    loss, _ = flow_matching_loss(
+        Recorded(), batch, config=config, rng=torch.Generator().manual_seed(0), rollout=rollout
+    )
+    loss.backward()
+    history = calls[0]["history"]
+    assert not history.requires_grad
+    assert (calls[0]["history_level"] == 0).all()
+    apart = (history - batch["latents"]).square().mean().sqrt()
+    assert 0.05 < apart < 3
+    generator.zero_grad()
+
+
+def test_numbers_out_of_range_are_refused():
+    config = GeneratorTrainingConfig(steps=1, batch_size=1, learning_rate=1e-3)
+    for change in ({"rollout_share": 1.5}, {"rollout_level_max": 0.0}, {"rollout_steps": 0}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            replace(config, **change)
