@@ -19,7 +19,7 @@ _POINTS = np.array(
     np.float32,
 )
 """Eyes, tip of the nose and corners of the mouth in a face of 112×112 (InsightFace's `arcface_dst`)."""
-_MEAN, _DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+_MEAN, _DEVIATION = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
 """ImageNet's statistics, by which MobileFaceNet's inputs are normalised."""
 
 
