@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,9 @@ def main(config: Evaluate) -> dict[str, Any]:
         made = checkpoints.read_header(config.generator)
         weights += f", {config.generator.name} {made.version}"
         subjects = [evaluation.GenerationSubject.synthetic(n, size=size) for n in range(config.subjects)]
+        preset = replace(header.preset, sampling=made.preset.sampling)  # a student brings its few steps
         following = evaluation.measure_following(
-            vae, generator, header.preset, subjects, references=config.references
+            vae, generator, preset, subjects, references=config.references
         )
         figures |= following.figures
         data += f"; {config.subjects} unseen synthetic identities for the mouth"

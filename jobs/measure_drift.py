@@ -51,7 +51,7 @@ class MeasureDrift:
     stretch_seconds: float = 10.0
     """Length of what is measured at once."""
     steps: int | None = None
-    """Euler steps; the preset's number by default."""
+    """Euler steps; each generator's own number where not given."""
     identity_weights: Path | None = None
     """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
     detector: Path | None = None
@@ -79,12 +79,11 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
     embedder = None
     if config.identity_weights is not None and config.detector is not None:
         embedder = FaceEmbedder(config.identity_weights, config.detector)
-    sampling = dataclasses.replace(preset.sampling, steps=config.steps or preset.sampling.steps)
     facts = {
         "VAE": f"{config.vae} {header.version}",
         "person": ", ".join(map(str, config.portrait)) or "a synthetic head that no table holds",
         "speech": str(config.audio or "synthetic"),
-        "stream": f"{config.minutes:g} minutes, {sampling.steps} Euler steps",
+        "stream": f"{config.minutes:g} minutes, {config.steps or 'their own'} Euler steps",
         "hardware": hardware(),
     }
     run = tracking.start_run("portrait", "measure_drift", facts, output=config.output)
@@ -92,6 +91,8 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
     try:
         for path in config.generator:
             generator = checkpoints.load_generator(path, preset=preset)
+            sampling = checkpoints.read_header(path).preset.sampling
+            sampling = dataclasses.replace(sampling, steps=config.steps or sampling.steps)
             pipeline = PortraitPipeline(build_speech_encoder(preset.speech), generator, vae, sampling)
             name = f"{path.parent.name}/{path.stem}"
             measured[name] = []

@@ -37,6 +37,23 @@ class TrainGenerator(TrainingOptions):
 
 def main(config: TrainGenerator) -> TrainingResult:
     """Trains and prints where the weights are and what they reach."""
+    task = generator_task(config)
+    settings = config.connect()
+    result = fit(task, settings, resume=config.resume)
+    print(f"\ngenerator after {result.steps} steps: {result.weights}")
+    for name, value in result.figures.items():
+        print(f"  {name:16} {value:.3f}")
+    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+    return result
+
+
+def generator_task(config: TrainGenerator) -> GeneratorTask:
+    """What the flags ask to train.
+
+    Raises:
+        FileNotFoundError: there is no latents table, or no weights to start from.
+        ValueError: a number is out of range, or weights do not fit the preset.
+    """
     preset = presets.load(config.preset)
     latents = config.latents or str(config.folder / "latents.lance")
     if config.vae is not None:
@@ -51,7 +68,7 @@ def main(config: TrainGenerator) -> TrainingResult:
             "--rollout-share: a rollout reads weights outside the engine's forward pass, which ZeRO stage 3 splits; "
             "use --zero-stage 0, 1 or 2"
         )
-    task = GeneratorTask(
+    return GeneratorTask(
         preset=preset,
         latents=latents if "://" in latents else str(Path(latents).absolute()),
         latents_version=LatentTable.open(latents).version,
@@ -60,13 +77,6 @@ def main(config: TrainGenerator) -> TrainingResult:
         activation_checkpointing=config.activation_checkpointing,
         vae=None if config.vae is None else str(config.vae.absolute()),
     )
-    settings = config.connect()
-    result = fit(task, settings, resume=config.resume)
-    print(f"\ngenerator after {result.steps} steps: {result.weights}")
-    for name, value in result.figures.items():
-        print(f"  {name:16} {value:.3f}")
-    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
-    return result
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ class TrainVAE(TrainingOptions):
     """Clips a worker and step, in every stage."""
     learning_rate: float | None = None
     """Peak learning rate, in every stage."""
+    colour_jitter: float | None = None
+    """Strength 0 … 1 of a random change of the examples' colours; the preset's where not given."""
     lpips_weights: str | None = None
     """Folder with LPIPS backbone weights; without it LPIPS has no part in the loss."""
     activation_checkpointing: bool = False
@@ -101,6 +103,7 @@ def overridden(training: VAETrainingConfig, config: TrainVAE) -> VAETrainingConf
         stages=changed,
         lpips_weights=config.lpips_weights or training.lpips_weights,
         optimizer=config.optimizer or training.optimizer,
+        colour_jitter=training.colour_jitter if config.colour_jitter is None else config.colour_jitter,
     )
 
 

@@ -52,6 +52,16 @@ class GeneratorTask:
     kind: str = "generator"
 
     @property
+    def loss_name(self) -> str:
+        """What the held-out loss is called."""
+        return "flow_loss"
+
+    @property
+    def exported_preset(self) -> Preset:
+        """The preset that goes with the weights, with the sampling they are made for."""
+        return self.preset
+
+    @property
     def stages(self) -> Sequence[Stage]:
         training = self.training
         return [
@@ -137,18 +147,23 @@ class GeneratorTask:
         # The trainer seeds the global generator by (seed, step, rank).
         rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         rollout = draw_rollout(self.training, self.preset.sampling, seed, step)
+        return self._window_loss(model, batch, rng, rollout)
+
+    def _window_loss(
+        self, model: nn.Module, batch: Batch, rng: torch.Generator, rollout: Rollout | None = None
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         return flow_matching_loss(model, batch, config=self.training, rng=rng, rollout=rollout)
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
         """The flow-matching loss on held-out windows; with a VAE also how a generated mouth follows the speech."""
         del stage_index
         assert isinstance(model, Generator)
-        figures = {"flow_loss": self._held_out_loss(model)}
+        figures = {self.loss_name: self._held_out_loss(model)}
         if self.vae is None:
             return Evaluation(metrics=figures, remarks={"follow": "not measured: needs --vae"})
         vae = checkpoints.load_vae(self.vae, preset=self.preset).to(model.latent_mean.device)
         subject = GenerationSubject.synthetic(EVALUATION_SEED, size=self.preset.video.size)
-        following = measure_following(vae, model, self.preset, [subject])
+        following = measure_following(vae, model, self.exported_preset, [subject])
         figures |= following.figures
         return Evaluation(metrics=figures, pictures={"generated": follow_sheet(following.examples[0])})
 
@@ -170,8 +185,7 @@ class GeneratorTask:
                 for name, value in batch.items()
                 if isinstance(value, torch.Tensor)
             }
-            loss, _ = flow_matching_loss(model, tensors, config=self.training, rng=rng)
-            losses.append(float(loss))
+            losses.append(float(self._window_loss(model, tensors, rng)[0]))
         return float(np.mean(losses))
 
     def export(self, model: nn.Module, path: Path, *, extra: Mapping[str, Any]) -> None:
@@ -184,7 +198,7 @@ class GeneratorTask:
             "look_ahead_samples": look_ahead,
         }
         checkpoints.save_model(
-            path, model, kind="generator", preset=self.preset, extra={**made_from, **extra}
+            path, model, kind="generator", preset=self.exported_preset, extra={**made_from, **extra}
         )
 
 

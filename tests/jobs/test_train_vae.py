@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import command_line, train_generator, train_vae
+from jobs import command_line, distill_generator, train_generator, train_vae
 from jobs.train_vae import TrainVAE, overridden
 from pipelines.task_options import check_weights
 from portrait import presets
@@ -17,6 +17,13 @@ def test_steps_are_shared_among_the_stages_as_the_preset_shares_them() -> None:
     after = [stage.steps for stage in changed.stages]
     assert after == [round(100 * steps / sum(before)) for steps in before]
     assert {stage.batch_size for stage in changed.stages} == {3}
+
+
+def test_no_jitter_is_not_the_presets_jitter() -> None:
+    training = presets.load("tiny").vae_training
+    assert training.colour_jitter > 0
+    assert overridden(training, TrainVAE(colour_jitter=0.0)).colour_jitter == 0
+    assert overridden(training, TrainVAE()).colour_jitter == training.colour_jitter
 
 
 def test_a_stage_that_is_not_there_is_named() -> None:
@@ -41,6 +48,18 @@ def test_weights_of_another_preset_or_kind_are_refused(tmp_path: Path) -> None:
         (train_vae.main, TrainVAE, ["--preset", "huge"], "unknown preset 'huge'"),
         (train_vae.main, TrainVAE, ["--clips", "/nowhere"], "/nowhere"),
         (train_generator.main, train_generator.TrainGenerator, ["--latents", "/nowhere"], "/nowhere"),
+        (
+            distill_generator.main,
+            distill_generator.DistillGenerator,
+            ["--teacher", "/nowhere", "--student-steps", "5"],
+            "must divide the teacher's 12, got 5",
+        ),
+        (
+            distill_generator.main,
+            distill_generator.DistillGenerator,
+            ["--teacher", "/nowhere", "--init", "starter"],
+            "a student starts from its --teacher",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line(

@@ -3,11 +3,13 @@ import dataclasses
 import pytest
 import torch
 
+from pipelines.distillation_task import DistillationTask
 from pipelines.generator_task import GeneratorTask, draw_rollout
 from pipelines.task import DataShard
 from pipelines.trainer import fit
 from pipelines.training_loop import TrainingSettings
 from portrait import presets
+from portrait.generator.distillation import check_steps
 from portrait.presets import Preset
 from portrait.storage import checkpoints
 from portrait.vae import VideoVAE
@@ -71,3 +73,20 @@ def test_rollouts_come_at_their_share_with_levels_within_their_bound():
     assert 0.75 < max(levels) <= 0.8
     assert drawn[0] == draw_rollout(training, preset.sampling, 5, 0)
     assert draw_rollout(preset.generator_training, preset.sampling, 5, 0) is None
+
+
+def test_a_student_carries_its_few_steps_with_it(task: GeneratorTask, tmp_path: str, output: str) -> None:
+    with pytest.raises(ValueError, match="divide"):
+        check_steps(task.preset.sampling, 3)
+    teacher = f"{tmp_path}/teacher.safetensors"
+    checkpoints.save_model(teacher, task.build(), kind="generator", preset=task.preset)
+    fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
+    student = DistillationTask(**fields | {"init": teacher, "student_steps": 1, "kind": "student"})
+    result = fit(student, TrainingSettings(output=output, workers=0))
+    assert result.weights.name == "student.safetensors"
+    header = checkpoints.read_header(result.weights)
+    assert (header.kind, header.preset.generator) == ("generator", task.preset.generator)
+    sampling = header.preset.sampling
+    assert (sampling.steps, sampling.audio_guidance, sampling.reference_guidance) == (1, 1.0, 1.0)
+    assert "eval/distillation_loss" in result.run.metrics()
+    assert checkpoints.load_generator(result.weights, preset=task.preset)

@@ -47,6 +47,26 @@ def random_reference_mask(mask: Tensor, rng: torch.Generator) -> Tensor:
     return mask & (rank < kept[:, None])
 
 
+def available_references(batch: Mapping[str, Tensor]) -> Tensor:
+    """Bool [B, M], which of a batch's references are there."""
+    if "reference_mask" in batch:
+        return batch["reference_mask"].bool()
+    references = batch["reference_latents"]
+    return torch.ones(references.shape[:2], dtype=torch.bool, device=references.device)
+
+
+def learnt_latents(batch: Mapping[str, Tensor], *, context: int) -> Tensor:
+    """Float [B, L], 1 for the latents that a loss counts: no padding, and none of the first `context` latents of a
+    window that begins in mid-clip.
+    """
+    rows, latents = batch["latents"].shape[0], batch["latents"].shape[2]
+    counts = torch.ones(rows, latents, device=batch["latents"].device)
+    if "latent_mask" in batch:
+        counts = counts * batch["latent_mask"]
+    counts[:, :context] *= batch["is_first"].bool()[:, None]
+    return counts
+
+
 def flow_matching_loss(
     generator: nn.Module,
     batch: Mapping[str, Tensor],
@@ -78,12 +98,7 @@ def flow_matching_loss(
     clean = batch["latents"].float()
     device, (rows, _, latents) = clean.device, clean.shape[:3]
     blocks = latents // block_latents
-    is_first = batch["is_first"].bool()
-    latent_mask = batch["latent_mask"].bool() if "latent_mask" in batch else None
-    references = batch["reference_latents"]
-    available = torch.ones(references.shape[:2], dtype=torch.bool, device=device)
-    if "reference_mask" in batch:
-        available = batch["reference_mask"].bool()
+    available = available_references(batch)
 
     def draw(*shape: int) -> Tensor:
         return torch.rand(shape, generator=rng).to(device)
@@ -108,19 +123,16 @@ def flow_matching_loss(
         interpolate(clean, target_noise, per_latent(level)),
         history_level=history_level,
         level=level,
-        references=references,
+        references=batch["reference_latents"],
         speech=batch["speech"],
-        is_first=is_first,
+        is_first=batch["is_first"].bool(),
         reference_mask=random_reference_mask(available, rng),
-        latent_mask=latent_mask,
+        latent_mask=batch["latent_mask"].bool() if "latent_mask" in batch else None,
         drop_speech=draw(rows) < config.audio_dropout,
         drop_references=(draw(rows) < config.reference_dropout) | ~available.any(dim=1),
     )
     error = (predicted.float() - velocity(clean, target_noise)).square().mean(dim=(1, 3, 4))
-    counts = torch.ones(rows, latents, device=device) if latent_mask is None else latent_mask.float()
-    counts = counts.clone()
-    if not config.rollout_share:
-        counts[:, :block_latents] *= is_first[:, None]
+    counts = learnt_latents(batch, context=0 if config.rollout_share else block_latents)
 
     loss = (error * counts).sum() / counts.sum().clamp(min=1)
     metrics = {"flow_loss": loss.detach()}

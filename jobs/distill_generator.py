@@ -1,0 +1,52 @@
+"""Distils a generator: `python -m jobs.distill_generator --teacher FILE --latents URI --output DIR`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import command_line
+from jobs.train_generator import TrainGenerator, generator_task
+from pipelines.distillation_task import DistillationTask
+from pipelines.task_options import check_weights
+from pipelines.trainer import TrainingResult, fit
+from portrait import presets
+from portrait.generator.distillation import check_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillGenerator(TrainGenerator):
+    """Trains a student that samples in few steps and without guidance, from a teacher; OUTPUT/student.safetensors.
+
+    The file carries its sampling: every job and the streaming application take its few steps by themselves.
+    """
+
+    teacher: Path
+    """The generator to distil; the student starts from its weights."""
+    student_steps: int = 4
+    """Euler steps of the student, a divisor of the preset's."""
+
+
+def main(config: DistillGenerator) -> TrainingResult:
+    """Trains and prints where the student is."""
+    preset = presets.load(config.preset)
+    if config.init != "none":
+        raise ValueError("--init: a student starts from its --teacher")
+    if config.rollout_share:
+        raise ValueError("--rollout-share: a student learns from its teacher on true history alone")
+    check_steps(preset.sampling, config.student_steps)
+    check_weights(config.teacher, "generator", preset)
+    task = generator_task(dataclasses.replace(config, init=str(config.teacher)))
+    fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
+    student = DistillationTask(**fields | {"student_steps": config.student_steps, "kind": "student"})
+    result = fit(student, config.connect(), resume=config.resume)
+    print(f"\nstudent after {result.steps} steps: {result.weights}")
+    for name, value in result.figures.items():
+        print(f"  {name:18} {value:.3f}")
+    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+    return result
+
+
+if __name__ == "__main__":
+    command_line.run(main, DistillGenerator)
