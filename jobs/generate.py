@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -54,6 +55,8 @@ class GenerateConfig:
     """λ_a, guidance by the speech; the preset's by default."""
     reference_guidance: float | None = None
     """λ_r, guidance by the pictures; the preset's by default."""
+    window: Literal["restart", "rolling"] | None = None
+    """After a full window of 32 latents: begin anew with the last block, or drop the first; the preset's by default."""
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
     max_minutes: float = 60.0
@@ -152,7 +155,7 @@ def _weights(config: GenerateConfig) -> tuple[Path, Path]:
 def _sampling(config: GenerateConfig, default: SamplingConfig) -> SamplingConfig:
     overrides = {
         name: value
-        for name in ("steps", "audio_guidance", "reference_guidance")
+        for name in ("steps", "audio_guidance", "reference_guidance", "window")
         if (value := getattr(config, name)) is not None
     }
     return replace(default, **overrides)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, repeat
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -52,6 +53,8 @@ class MeasureDrift:
     """Length of what is measured at once."""
     steps: int | None = None
     """Euler steps; each generator's own number where not given."""
+    window: Literal["restart", "rolling"] | None = None
+    """After a full window: begin anew with the last block, or drop the first; each generator's own where not given."""
     identity_weights: Path | None = None
     """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
     detector: Path | None = None
@@ -83,7 +86,8 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
         "VAE": f"{config.vae} {header.version}",
         "person": ", ".join(map(str, config.portrait)) or "a synthetic head that no table holds",
         "speech": str(config.audio or "synthetic"),
-        "stream": f"{config.minutes:g} minutes, {config.steps or 'their own'} Euler steps",
+        "stream": f"{config.minutes:g} minutes, {config.steps or 'their own'} Euler steps, "
+        f"window {config.window or 'their own'}",
         "hardware": hardware(),
     }
     run = tracking.start_run("portrait", "measure_drift", facts, output=config.output)
@@ -92,7 +96,9 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
         for path in config.generator:
             generator = checkpoints.load_generator(path, preset=preset)
             sampling = checkpoints.read_header(path).preset.sampling
-            sampling = dataclasses.replace(sampling, steps=config.steps or sampling.steps)
+            sampling = dataclasses.replace(
+                sampling, steps=config.steps or sampling.steps, window=config.window or sampling.window
+            )
             pipeline = PortraitPipeline(build_speech_encoder(preset.speech), generator, vae, sampling)
             name = f"{path.parent.name}/{path.stem}"
             measured[name] = []

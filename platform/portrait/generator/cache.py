@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from portrait.generator.config import GeneratorConfig
+from portrait.layers.rotary import apply_rotary
 
 WINDOW_TOKENS = 2
 """Slots of the two window tokens; a row sees one of them."""
@@ -88,6 +89,25 @@ class KeyValueCache:
         is_first = torch.as_tensor(first, device=self.prefix_present.device)
         self.prefix_present[:, 0] = is_first
         self.prefix_present[:, 1] = ~is_first
+
+    def drop_oldest(self, angles: Tensor) -> None:
+        """Forgets the first block of every row's history, whose window is a later one from then on.
+
+        Args:
+            angles: [1, D/2], the turn that moves a key back by one block.
+
+        Raises:
+            ValueError: a row has no history.
+        """
+        if bool((self.lengths < 1).any()):
+            raise ValueError("the cache holds no finished block to forget")
+        start = self.prefix + self.block_tokens
+        later = self.keys_values[..., start : self.current, :].clone()
+        later[:, 0] = apply_rotary(later[:, 0], angles)
+        self.keys_values[..., self.prefix : self.current - self.block_tokens, :] = later
+        self.lengths -= 1
+        self.prefix_present[:, 0] = False
+        self.prefix_present[:, 1] = True
 
     def commit(self) -> None:
         """Makes the current block the last block of every row's history.

@@ -6,6 +6,7 @@ Paper, "Blockwise autoregressive latent generation".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +70,10 @@ class SamplingConfig:
     """λ_a, classifier-free guidance scale of the speech (paper: 2)."""
     reference_guidance: float = 2.0
     """λ_r, classifier-free guidance scale of the references (paper: 2)."""
+    window: Literal["restart", "rolling"] = "restart"
+    """What follows a full window: a new one that begins with the last block (paper), or the same one without its first
+    block, references kept: longer memory at every block, at a full window's cost."""
+
+    def __post_init__(self) -> None:
+        if self.window not in ("restart", "rolling"):
+            raise ValueError(f"sampling.window must be 'restart' or 'rolling', got {self.window!r}")

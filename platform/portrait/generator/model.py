@@ -252,6 +252,15 @@ class Generator(nn.Module):
         self.denoise(cache, latents, torch.zeros(cache.rows, device=latents.device), embedding)
         cache.commit()
 
+    def roll(self, cache: KeyValueCache) -> None:
+        """Drops every row's oldest block; the others move to the window's beginning, the references stay in their place.
+
+        Keys carry their position as a turn, so they are turned back. What the blocks that stay had learnt from the
+        one that goes stays in them: only with a single transformer block is this the same as writing them anew.
+        """
+        back = torch.tensor([[-self.config.block_latents, 0, 0]], device=cache.lengths.device)
+        cache.drop_oldest(self._angles(back))
+
     def normalise(self, latents: Tensor) -> Tensor:
         """VAE latents [..., C, L, h, w] → zero mean and unit deviation per channel."""
         shape = (-1, 1, 1, 1)

@@ -5,6 +5,9 @@ A window is 32 latents. Its key-value cache holds references and finished blocks
 the context of the next, whose positions begin anew. A session moves as its window's latents and speech embeddings:
 the cache is rebuilt from them in one pass.
 
+With `sampling.window` "rolling" a full window drops its oldest block instead. Then a moved session goes on from a cache
+that has never seen the dropped blocks, close to the one it had but not equal (docs/decisions.md, "A rolling window").
+
 Shapes: `S` sessions of a step, `C` = C_z, `k` latents of a block, `E` speech embedding channels, `M` references.
 """
 
@@ -67,6 +70,7 @@ class GeneratorStage:
         self.generator = generator.eval()
         self.config = generator.config
         self.sampler = BlockSampler(generator, sampling)
+        self.rolling = sampling.window == "rolling"
         self.max_sessions = max_sessions
         self.max_references = max_references or self.config.max_references
         self.device = generator.latent_in.weight.device
@@ -200,12 +204,18 @@ class GeneratorStage:
     def _append(
         self, sessions: list[GeneratorSession], latents: Tensor, embedding: Tensor, batch: KeyValueCache
     ) -> None:
-        """Adds the new blocks to the caches of the sessions whose window goes on."""
+        """Adds the new blocks to the caches of the sessions whose window goes on, as a rolling one always does."""
+        full = [s for s in sessions if s.latents.shape[1] == self.config.window_latents]
+        if self.rolling:
+            for session in full:
+                session.latents = session.latents[:, self.config.block_latents :].clone()
+                session.embedding = session.embedding[self.config.block_latents :].clone()
+                self.generator.roll(session.cache)
         rows = [i for i, s in enumerate(sessions) if s.latents.shape[1] < self.config.window_latents]
         if not rows:
             return
         caches = [sessions[i].cache for i in rows]
-        if len(rows) < len(sessions):
+        if full:
             batch = KeyValueCache.concatenate(caches)
         self.sampler.append(batch, latents[rows], embedding[rows])
         batch.copy_to(caches)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from portrait.generator import Generator
 from portrait.generator.guidance import Guidance
 from portrait.generator.sampler import block_noise, euler
 from portrait.streaming import GeneratorRequest, GeneratorStage, StageFullError, UnknownSessionError
@@ -158,3 +160,69 @@ def test_wrong_use_is_told_and_changes_nothing(generator, sampling, portraits):
     with pytest.raises(ValueError, match="session state"):
         stage.open("a", portraits[0], state=b"no state")
     assert not stage.sessions
+
+
+# ---- a rolling window ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rolling(generator, sampling):
+    return GeneratorStage(generator, replace(sampling, window="rolling"))
+
+
+def moved(stage, portrait, blocks, seed=5):
+    """The stream of a session that moves to a new stage after every block."""
+    latents = []
+    stage.open("a", portrait, seed=seed)
+    for block in range(blocks):
+        latents.append(stage.step([request("a", block, seed)])[0])
+        state = stage.export("a")
+        stage.close("a")
+        stage.open("a", portrait, state=state)
+    stage.close("a")
+    return latents
+
+
+def test_a_rolling_window_is_the_papers_until_it_is_full_and_goes_on_with_more_memory(
+    stage, rolling, portraits
+):
+    papers, rolled = alone(stage, portraits[1], 7), alone(rolling, portraits[1], 7)
+    torch.testing.assert_close(torch.stack(rolled[:4]), torch.stack(papers[:4]), **TOLERANCE)
+    assert (rolled[4] - papers[4]).abs().max() > 1e-2
+
+
+def test_with_one_layer_a_rolled_cache_is_the_one_written_anew(generator, sampling, portraits):
+    """There keys and values know nothing but their own token, so turning them back must be all there is to do."""
+    shallow = Generator(replace(generator.config, blocks=1))
+    shallow.load_state_dict(generator.state_dict(), strict=False)
+    stage = GeneratorStage(shallow.eval(), replace(sampling, window="rolling"))
+    rolled, written = alone(stage, portraits[1], 9, seed=5), moved(stage, portraits[1], 9)
+    torch.testing.assert_close(torch.stack(written), torch.stack(rolled), **TOLERANCE)
+
+
+def test_deeper_keys_remember_what_was_dropped_and_a_moved_session_does_not(rolling, portraits):
+    rolled, written = alone(rolling, portraits[1], 9, seed=5), moved(rolling, portraits[1], 9)
+    torch.testing.assert_close(torch.stack(written[:4]), torch.stack(rolled[:4]), **TOLERANCE)
+    assert (written[6] - rolled[6]).abs().max() > 1e-4
+
+
+def test_rolling_sessions_together_are_what_they_are_alone_and_do_not_grow(rolling, portraits):
+    expected = [alone(rolling, portraits[row], 8, seed=row) for row in range(2)]
+    latents, sizes = ([], []), []
+    for step in range(10):  # the second begins two blocks later
+        due = [row for row in range(2) if 0 <= step - 2 * row < 8]
+        for row in due:
+            if step == 2 * row:
+                rolling.open(f"{row}", portraits[row], seed=row)
+        results = rolling.step([request(f"{row}", step - 2 * row, row) for row in due])
+        for row, result in zip(due, results, strict=True):
+            latents[row].append(result)
+        sizes.append(len(rolling.export("0")))
+    for mine, theirs in zip(latents, expected, strict=True):
+        torch.testing.assert_close(torch.stack(mine), torch.stack(theirs), **TOLERANCE)
+    assert len(set(sizes[3:])) == 1
+
+
+def test_another_window_is_refused(sampling):
+    with pytest.raises(ValueError, match="'restart' or 'rolling', got 'sliding'"):
+        replace(sampling, window="sliding")
