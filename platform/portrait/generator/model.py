@@ -253,7 +253,7 @@ class Generator(nn.Module):
         cache.commit()
 
     def roll(self, cache: KeyValueCache) -> None:
-        """Drops every row's oldest block; the others move to the window's beginning, the references stay in their place.
+        """Drops every row's oldest block; the others move to the window's beginning, references keep their place.
 
         Keys carry their position as a turn, so they are turned back. What the blocks that stay had learnt from the
         one that goes stays in them: only with a single transformer block is this the same as writing them anew.

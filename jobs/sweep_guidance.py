@@ -1,0 +1,118 @@
+"""Sweeps the guidance scales: `python -m jobs.sweep_guidance --vae FILE --generator FILE --output DIR`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import command_line
+from jobs.evaluate import hardware
+from pipelines import guidance_sweep
+from pipelines.evaluation import GenerationSubject
+from portrait import tracking
+from portrait.media.contact_sheet import SheetRow, contact_sheet, save_png
+from portrait.metrics.identity import FaceEmbedder
+from portrait.storage import checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepGuidance:
+    """The paper's last ablation: every pair of λ_a and λ_r, with sync, identity, colour, sharpness and diversity.
+
+    Measured on synthetic heads that no table holds, from one reference each.
+    """
+
+    vae: Path
+    """The VAE's file."""
+    generator: Path
+    """The generator's file."""
+    scales: tuple[float, ...] = (1.0, 2.0, 3.0)
+    """Values of both λ."""
+    subjects: int = 2
+    """Unseen synthetic identities that are made to speak."""
+    seeds: int = 3
+    """Takes of each, 2 or more."""
+    seconds: float = 4.0
+    """Length of a take."""
+    identity_weights: Path | None = None
+    """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
+    detector: Path | None = None
+    """ONNX file of YuNet, which finds the face's five points."""
+    output: Path = Path("runs/guidance")
+    """Folder for guidance.md, guidance.csv, the pictures and the tracking store."""
+
+
+def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
+    """Measures, writes the report and prints it."""
+    if config.subjects < 1 or config.seeds < 2 or not config.scales:
+        raise ValueError("--subjects must be 1 or more, --seeds 2 or more, --scales not empty")
+    if (config.identity_weights is None) != (config.detector is None):
+        raise ValueError("--identity-weights and --detector go together: give both or neither")
+    header, made = checkpoints.read_header(config.vae), checkpoints.read_header(config.generator)
+    preset = dataclasses.replace(header.preset, sampling=made.preset.sampling)
+    vae = checkpoints.load_vae(config.vae)
+    generator = checkpoints.load_generator(config.generator, preset=preset)
+    embedder = None
+    if config.identity_weights is not None and config.detector is not None:
+        embedder = FaceEmbedder(config.identity_weights, config.detector)
+    subjects = [
+        GenerationSubject.synthetic(number, size=preset.video.size, seconds=config.seconds)
+        for number in range(config.subjects)
+    ]
+    facts = {
+        "weights": f"{config.vae} {header.version}, {config.generator} {made.version}",
+        "data": f"{config.subjects} synthetic heads that no table holds, {config.seconds:g} s, {config.seeds} seeds",
+        "sampling": f"{preset.sampling.steps} Euler steps",
+        "hardware": hardware(),
+    }
+    run = tracking.start_run("portrait", "sweep_guidance", facts, output=config.output)
+    rows = []
+    try:
+        for step, row in enumerate(
+            guidance_sweep.sweep(
+                vae,
+                generator,
+                preset,
+                subjects,
+                scales=config.scales,
+                seeds=config.seeds,
+                embedder=embedder,
+            )
+        ):
+            rows.append(row)
+            text = "  ".join(f"{name} {value:.3f}" for name, value in row.figures.items())
+            print(f"λ_a {row.audio:g}, λ_r {row.reference:g}: {text}", flush=True)
+            scales = {"audio_guidance": row.audio, "reference_guidance": row.reference}
+            run.log_metrics(scales | dict(row.figures), step)
+        publish(config, run, rows, facts)
+    except BaseException:
+        run.finish(failed=True)
+        raise
+    run.finish()
+    return rows
+
+
+def publish(
+    config: SweepGuidance, run: tracking.Run, rows: list[guidance_sweep.Row], facts: dict[str, str]
+) -> None:
+    """Writes the report to the output folder and to MLflow, and prints it."""
+    text = guidance_sweep.markdown(rows, facts)
+    (config.output / "guidance.md").write_text(text)
+    (config.output / "guidance.csv").write_text(guidance_sweep.as_csv(rows))
+    sheet = [
+        SheetRow(
+            label=f"λ_a = {audio:g}",
+            frames=[row.shown for row in rows if row.audio == audio],
+            captions=[f"λ_r = {row.reference:g}" for row in rows if row.audio == audio],
+        )
+        for audio in config.scales
+    ]
+    save_png(config.output / "guidance.png", contact_sheet(sheet))
+    for name in ("guidance.md", "guidance.csv", "guidance.png"):
+        run.log_artifact(config.output / name)
+    print(text)
+
+
+if __name__ == "__main__":
+    command_line.run(main, SweepGuidance)

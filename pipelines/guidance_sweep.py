@@ -1,0 +1,134 @@
+"""The paper's last ablation: what guidance by speech (λ_a) and by references (λ_r) does to sync, identity, diversity.
+
+Measured on synthetic heads, where the mouth's true opening is known. Shapes: T frames.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.evaluation import GenerationSubject, generate
+from portrait.generator import Generator
+from portrait.metrics import lip_aperture
+from portrait.metrics.correlation import correlation
+from portrait.metrics.drift import colour_distance, sharpness
+from portrait.metrics.identity import FaceEmbedder, identity_similarity
+from portrait.metrics.motion import diversity, head_motion
+from portrait.presets import Preset
+from portrait.speech import build_speech_encoder
+from portrait.streaming import PortraitPipeline
+from portrait.vae import VideoVAE
+
+FIGURES: Mapping[str, str] = {
+    "sync": "correlation of the mouth's opening with the truth",
+    "identity": "cosine with the references' face",
+    "colour": "ΔE from the references",
+    "sharpness": "sharpness over the references'",
+    "mouth_diversity": "mean distance of the mouth's opening between seeds",
+    "head_diversity": "mean distance of the head's place between seeds, share of the picture",
+}
+"""What is measured, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One pair of scales."""
+
+    audio: float
+    """λ_a."""
+    reference: float
+    """λ_r."""
+    figures: Mapping[str, float]
+    """Means over subjects and seeds; identity is missing where it was not measured."""
+    shown: NDArray[np.uint8]
+    """[H, W, 3], the last frame of the first subject."""
+
+
+def sweep(
+    vae: VideoVAE,
+    generator: Generator,
+    preset: Preset,
+    subjects: Sequence[GenerationSubject],
+    *,
+    scales: Sequence[float],
+    seeds: int,
+    embedder: FaceEmbedder | None = None,
+) -> Iterator[Row]:
+    """Measures every pair of scales, one after another, the speech's running slower.
+
+    Args:
+        vae, generator, preset: the models; the preset's sampling but for its scales.
+        subjects: who speaks; one reference each.
+        scales: values of both λ.
+        seeds: takes of each subject, 2 or more.
+        embedder: for the identity; without it that is not measured.
+    """
+    encoder = build_speech_encoder(preset.speech)
+    for audio in scales:
+        for reference in scales:
+            sampling = replace(preset.sampling, audio_guidance=audio, reference_guidance=reference)
+            pipeline = PortraitPipeline(encoder, generator, vae, sampling)
+            found: dict[str, list[float]] = {}
+            shown = None
+            for subject in subjects:
+                takes = [
+                    generate(pipeline, vae, subject.references[:1], subject.audio, seed=seed)
+                    for seed in range(seeds)
+                ]
+                shown = takes[0][-1] if shown is None else shown
+                for name, value in figures_of(subject, takes, embedder).items():
+                    found.setdefault(name, []).append(value)
+            assert shown is not None
+            means = {name: float(np.mean(values)) for name, values in found.items()}
+            yield Row(audio=audio, reference=reference, figures=means, shown=shown)
+
+
+def figures_of(
+    subject: GenerationSubject, takes: Sequence[NDArray[np.uint8]], embedder: FaceEmbedder | None
+) -> dict[str, float]:
+    """One subject's figures over its takes."""
+    references = subject.references[:1]
+    openings = [lip_aperture(frames) for frames in takes]
+    # A mouth that does not move correlates with nothing: 0, not "not a number".
+    sync = [np.nan_to_num(correlation(o, subject.opening[: len(o)])) for o in openings]
+    own = sharpness(references)
+    figures = {
+        "sync": float(np.mean(sync)),
+        "colour": float(np.mean([colour_distance(frames, references) for frames in takes])),
+        "sharpness": float(np.mean([sharpness(frames) for frames in takes])) / own,
+        "mouth_diversity": diversity(openings),
+        "head_diversity": diversity([head_motion(frames) for frames in takes]),
+    }
+    if embedder is not None:
+        similar = [identity_similarity(embedder, frames[::10], references) for frames in takes]
+        seen = [value for value in similar if value is not None]
+        if seen:
+            figures["identity"] = float(np.mean(seen))
+    return figures
+
+
+def markdown(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
+    """The table; what was not measured says so."""
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    lines += [f"- {name}: {words}" for name, words in FIGURES.items()]
+    lines += ["", "| λ_a | λ_r | " + " | ".join(FIGURES) + " |", "|---|---|" + "---|" * len(FIGURES)]
+    for row in rows:
+        cells = [f"{row.figures[name]:.3f}" if name in row.figures else "not measured" for name in FIGURES]
+        lines.append(f"| {row.audio:g} | {row.reference:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The same rows; empty where a figure was not measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["audio_guidance", "reference_guidance", *FIGURES])
+    for row in rows:
+        writer.writerow([row.audio, row.reference, *(row.figures.get(name, "") for name in FIGURES)])
+    return text.getvalue()

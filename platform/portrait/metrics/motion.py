@@ -1,0 +1,49 @@
+"""How a head moves, and how different several takes of the same speech are.
+
+Shapes: T frames, N takes, D values of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def head_motion(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Where the picture's content has moved since the first frame, by phase correlation (Kuglin & Hines 1975).
+
+    Of a head before a still background it is a mixture of both: it tells a frozen head from a moving one, no pose.
+
+    Args:
+        frames: RGB [T, H, W, 3].
+
+    Returns:
+        float32 [T, 2], right and down, as shares of the picture's width and height.
+    """
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) for frame in frames]
+    height, width = grey[0].shape
+    window = cv2.createHanningWindow((width, height), cv2.CV_32F)
+    # Copies: OpenCV multiplies what it is given by the window, in its place.
+    moved = [cv2.phaseCorrelate(grey[0].copy(), picture.copy(), window)[0] for picture in grey]
+    return np.array(moved, np.float32) / np.array([width, height], np.float32)
+
+
+def diversity(takes: Sequence[NDArray[np.float32]]) -> float:
+    """Mean distance of every two takes: of each frame Euclidean, then averaged over frames.
+
+    Args:
+        takes: N ≥ 2 curves [T] or [T, D] of one length.
+
+    Raises:
+        ValueError: there are fewer than two, or their shapes differ.
+    """
+    if len(takes) < 2 or len({take.shape for take in takes}) > 1:
+        raise ValueError(
+            f"diversity needs two takes or more of one shape, got {[list(take.shape) for take in takes]}"
+        )
+    curves = [take.reshape(len(take), -1) for take in takes]
+    return float(np.mean([np.linalg.norm(a - b, axis=1).mean() for a, b in combinations(curves, 2)]))
