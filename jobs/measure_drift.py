@@ -18,6 +18,7 @@ from pipelines import drift
 from pipelines.evaluation import UNSEEN_IDENTITIES
 from portrait import tracking
 from portrait.faces import crop_portrait_image
+from portrait.generator import GeneratorConfig
 from portrait.media.audio import read_audio
 from portrait.media.contact_sheet import SheetRow, contact_sheet, save_png
 from portrait.media.image import read_image
@@ -117,7 +118,7 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
                 run.log_metrics(
                     {f"{name}/{figure}": value for figure, value in figures.items()}, round(stretch.start_s)
                 )
-        publish(config, run, measured, facts)
+        publish(config, run, measured, facts, preset.generator)
     except BaseException:
         run.finish(failed=True)
         raise
@@ -138,9 +139,10 @@ def publish(
     run: tracking.Run,
     measured: dict[str, list[drift.Stretch]],
     facts: dict[str, str],
+    generator: GeneratorConfig,
 ) -> None:
     """Writes the report to the output folder and to MLflow, and prints it."""
-    text = drift.markdown(measured, facts)
+    text = drift.markdown(measured, facts, generator)
     numbers = {
         name: [{"start_s": stretch.start_s, **stretch.figures()} for stretch in stretches]
         for name, stretches in measured.items()

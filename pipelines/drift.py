@@ -1,4 +1,4 @@
-"""Drift: a long stream's sharpness, colour and identity against the person's own pictures, stretch by stretch."""
+"""Drift: a long stream's sharpness, colour and identity against the person's own pictures, and its seams."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from portrait.generator import GeneratorConfig
 from portrait.metrics.drift import colour_distance, sharpness
 from portrait.metrics.identity import FaceEmbedder, identity_similarity
 from portrait.speech.encoder import Samples
-from portrait.speech.grid import FRAME_RATE
+from portrait.speech.grid import FRAME_RATE, block_frame_range
 from portrait.streaming import Portrait, PortraitPipeline
 
 NOT_MEASURED = "not measured or no face"
@@ -33,6 +34,8 @@ class Stretch:
     """Cosine with the references' face; None where it was not measured or no face was found."""
     shown: NDArray[np.uint8] = field(repr=False)
     """[H, W, 3], its middle frame."""
+    differences: NDArray[np.float32] = field(repr=False)
+    """[T], mean absolute difference of each of its frames from the one before, 0 … 255; 0 for the stream's first."""
 
     def figures(self) -> dict[str, float]:
         """What was measured, by name."""
@@ -66,11 +69,16 @@ def measure_drift(
     own = sharpness(references)
     length, total = round(stretch_s * FRAME_RATE), round(seconds * FRAME_RATE)
     kept = np.zeros((0, *references.shape[1:]), np.uint8)
+    before: NDArray[np.uint8] | None = None
     start = 0
     for block in pipeline.stream(portrait, audio):
         kept = np.concatenate([kept, block.frames])
         while len(kept) >= length:
             frames, kept = kept[:length], kept[length:]
+            sequence = np.concatenate([frames[:1] if before is None else before[None], frames]).astype(
+                np.int16
+            )
+            before = frames[-1]
             chosen = frames[np.linspace(0, length - 1, _EMBEDDED_FRAMES).round().astype(int)]
             yield Stretch(
                 start_s=start / FRAME_RATE,
@@ -78,14 +86,51 @@ def measure_drift(
                 colour=colour_distance(frames, references),
                 identity=identity_similarity(embedder, chosen, references) if embedder else None,
                 shown=frames[length // 2],
+                differences=np.abs(np.diff(sequence, axis=0)).mean(axis=(1, 2, 3), dtype=np.float32),
             )
             start += length
             if start + length > total:
                 return
 
 
-def markdown(measured: Mapping[str, Sequence[Stretch]], facts: Mapping[str, str]) -> str:
-    """First and last minute (or stretch, of shorter streams) of each generator, side by side."""
+@dataclass(frozen=True, kw_only=True)
+class Seams:
+    """Mean difference of neighbouring frames, 0 … 255, by where they lie: alike where no seam is seen."""
+
+    windows: float
+    """Where a new window begins; NaN where the stream ends before."""
+    blocks: float
+    """Where a new block begins within a window."""
+    elsewhere: float
+    """Within blocks."""
+
+
+def seams(stretches: Sequence[Stretch], config: GeneratorConfig) -> Seams:
+    """Compares window and block edges with the rest of a stream whose windows restart (paper)."""
+    differences = np.concatenate([stretch.differences for stretch in stretches])
+    block, starts, new_window = 1, [], []
+    while (start := block_frame_range(block, config.block_latents)[0]) < len(differences):
+        starts.append(start)
+        # A window after the first brings one block less: it begins with its context.
+        later = block - config.window_blocks
+        new_window.append(later >= 0 and later % (config.window_blocks - 1) == 0)
+        block += 1
+    block_starts, at_window = np.array(starts), np.array(new_window)
+    rest = np.ones(len(differences), bool)
+    rest[block_starts] = False
+    rest[0] = False
+    at_windows = differences[block_starts[at_window]]
+    return Seams(
+        windows=float(at_windows.mean()) if len(at_windows) else float("nan"),
+        blocks=float(differences[block_starts[~at_window]].mean()),
+        elsewhere=float(differences[rest].mean()),
+    )
+
+
+def markdown(
+    measured: Mapping[str, Sequence[Stretch]], facts: Mapping[str, str], config: GeneratorConfig
+) -> str:
+    """First and last minute (or half, of shorter streams) of each generator side by side, then the seams."""
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", "| generator | figure | first minute | last minute | change |", "|---|---|---|---|---|"]
     for name, stretches in measured.items():
@@ -94,6 +139,14 @@ def markdown(measured: Mapping[str, Sequence[Stretch]], facts: Mapping[str, str]
             cells = [f"{end[figure]:.3f}" if figure in end else NOT_MEASURED for end in (first, last)]
             change = f"{last[figure] - first[figure]:+.3f}" if figure in first and figure in last else ""
             lines.append(f"| {name} | {figure} | {cells[0]} | {cells[1]} | {change} |")
+    lines += [
+        "",
+        "| generator | frame difference where a window begins | where a block begins | within blocks |",
+        "|---|---|---|---|",
+    ]
+    for name, stretches in measured.items():
+        seen = seams(stretches, config)
+        lines.append(f"| {name} | {seen.windows:.2f} | {seen.blocks:.2f} | {seen.elsewhere:.2f} |")
     return "\n".join(lines) + "\n"
 
 

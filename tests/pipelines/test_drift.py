@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.drift import Stretch, markdown, measure_drift, minutes_at_both_ends, plot
+from pipelines.drift import Stretch, markdown, measure_drift, minutes_at_both_ends, plot, seams
+from portrait import presets
 from portrait.metrics.drift import colour_distance, sharpness
 
 
 def stretch(number: int, **changes: Any) -> Stretch:
     values: dict[str, Any] = {"sharpness": float(number), "colour": 1.0, "identity": None}
     shown = np.zeros((4, 4, 3), np.uint8)
-    return Stretch(start_s=10.0 * number, shown=shown, **values | changes)
+    differences = np.ones(250, np.float32)
+    return Stretch(start_s=10.0 * number, shown=shown, **{"differences": differences} | values | changes)
 
 
 class Blocks:
@@ -49,6 +51,8 @@ def test_a_stretch_is_measured_on_its_own_frames(frames: np.ndarray) -> None:
         assert s.colour == pytest.approx(colour_distance(own, references))
         assert s.identity is None
         assert (s.shown == own[25]).all()
+    apart = [np.abs(frames[n].astype(float) - frames[n - 1]).mean() for n in range(1, 150)]
+    np.testing.assert_allclose(np.concatenate([s.differences for s in found]), [0, *apart], rtol=1e-4)
     assert pipeline.blocks == 10  # 150 frames: the stream is not drawn further than it is measured
 
 
@@ -59,9 +63,23 @@ def test_first_and_last_minute_are_compared() -> None:
     assert (first["sharpness"], last["sharpness"]) == (0.5, 2.5)
 
 
+def test_seams_are_looked_for_where_windows_and_blocks_begin() -> None:
+    """32 latents: a window begins at frame 125 (latent 32), then every 28 latents; a block at 13, then every 16."""
+    differences = np.ones(2_000, np.float32)
+    differences[13::16] = 2
+    differences[125::112] = 5
+    found = seams(
+        [stretch(0, differences=part) for part in np.split(differences, 8)], presets.load("tiny").generator
+    )
+    assert (found.windows, found.blocks, found.elsewhere) == (5, 2, 1)
+    short = seams([stretch(0, differences=differences[:100])], presets.load("tiny").generator)
+    assert np.isnan(short.windows)
+    assert (short.blocks, short.elsewhere) == (2, 1)
+
+
 def test_the_table_says_what_was_not_measured() -> None:
     stretches = [stretch(n, identity=0.5 if n < 2 else None) for n in range(4)]
-    table = markdown({"one": stretches}, {"stream": "short"})
+    table = markdown({"one": stretches}, {"stream": "short"}, presets.load("tiny").generator)
     assert "- stream: short" in table
     assert "| one | sharpness | 0.500 | 2.500 | +2.000 |" in table
     assert "| one | identity | 0.500 | not measured or no face |  |" in table
