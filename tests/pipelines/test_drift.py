@@ -15,10 +15,14 @@ from portrait.metrics.drift import colour_distance, sharpness
 
 
 def stretch(number: int, **changes: Any) -> Stretch:
-    values: dict[str, Any] = {"sharpness": float(number), "colour": 1.0, "identity": None}
-    shown = np.zeros((4, 4, 3), np.uint8)
-    differences = np.ones(250, np.float32)
-    return Stretch(start_s=10.0 * number, shown=shown, **{"differences": differences} | values | changes)
+    values: dict[str, Any] = {
+        "sharpness": float(number),
+        "colour": 1.0,
+        "identity": None,
+        "shown": np.zeros((4, 4, 3), np.uint8),
+        "differences": np.ones(250, np.float32),
+    }
+    return Stretch(start_s=10.0 * number, **values | changes)
 
 
 class Blocks:
