@@ -71,7 +71,8 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     done = known.contents.keys() | {content for record in earlier for content in record.contents}
     todo, duplicates = _unseen(hashed, done)
     in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
-    assigned = assign((file.identity for file, _ in todo), splits, {**in_ledger, **known.splits})
+    fixed = {file.identity: file.split for file, _ in todo if file.split is not None}
+    assigned = assign((file.identity for file, _ in todo), splits, {**fixed, **in_ledger, **known.splits})
     _cut(todo, assigned, partial(_cut_shard, uri=uri, settings=settings, ledger=ledger, run=run))
     # Not whatever else is there: tasks of a killed run may live on for a moment and write what this run did again.
     records = earlier + [record for record in ledger.records() if record.run == run]
@@ -89,7 +90,9 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     elif not known.contents:
         _remove_uncommitted(uri, ledger)
         raise ValueError(_nothing(report))
-    _keep_someone_for_training(lance.dataset(uri))
+    _keep_someone_for_training(
+        lance.dataset(uri), {file.identity for file in files if file.split is not None}
+    )
     _write_rejects(report)
     ledger.clear()
     return report.with_table(ClipTable.open(uri))
@@ -256,11 +259,17 @@ def _commit(uri: str, settings: CutSettings, records: Sequence[Record], *, resum
         fragments.remove_unreferenced(dataset)
 
 
-def _keep_someone_for_training(dataset: lance.LanceDataset) -> None:
-    """Splits are given before faces are looked for; if all of `train` was left out, someone else takes its place."""
+def _keep_someone_for_training(dataset: lance.LanceDataset, fixed: set[str]) -> None:
+    """Splits are given before faces are looked for; if all of `train` was left out, someone else takes its place.
+
+    Not those whom their collection puts elsewhere: a table of test people alone is a benchmark.
+    """
     if dataset.count_rows("split = 'train'"):
         return
     present = dataset.to_table(columns=["identity"])["identity"].to_pylist()
+    present = [identity for identity in present if identity not in fixed]
+    if not present:
+        return
     chosen = max(set(present), key=lambda identity: (present.count(identity), identity)).replace("'", "''")
     dataset.update({"split": "'train'"}, where=f"identity = '{chosen}'")
 

@@ -16,7 +16,7 @@ from portrait.storage.shards import export_shards
 
 @dataclass(frozen=True, kw_only=True)
 class ExportShards:
-    """Writes a clips table as WebDataset shards, for trainers and machines without Lance; `import_shards` reads them."""
+    """Writes a clips table as WebDataset shards, for machines without Lance; `import_shards` reads them."""
 
     clips: str
     """The clips table, a folder or URI."""

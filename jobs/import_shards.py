@@ -13,7 +13,7 @@ from portrait.storage.shards import Imported, import_shards
 
 @dataclass(frozen=True, kw_only=True)
 class ImportShards:
-    """Adds the clips of shards that `export_shards` wrote to a clips table; clips that it has already are passed over."""
+    """Adds the clips of shards that `export_shards` wrote to a clips table; those it has already are passed over."""
 
     shards: str
     """Their folder, or files or URLs with braces for many: https://host/clips-{000000..000041}.tar."""

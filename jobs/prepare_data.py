@@ -23,7 +23,8 @@ class PrepareData:
     """
 
     source: str
-    """Folder of videos, one video file, or synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST] for embedded synthetic heads."""
+    """Folder of videos, one video file, voxceleb2:FOLDER for VoxCeleb2's own layout (its test identities stay test), or
+    synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST] for embedded synthetic heads."""
     preset: str = "tiny"
     """Preset whose picture size and longest clip are used."""
     output: Path | None = None
@@ -33,6 +34,8 @@ class PrepareData:
     identity_pattern: str | None = None
     """Regular expression whose group names the person in a file's path below the folder. Without it the uppermost
     folder names the person, or the file's name where there are no folders."""
+    identities: Path | None = None
+    """CSV with the columns path (below the folder), identity, and split where it is fixed; other files are left out."""
     licence: str | None = None
     """Licence of the footage, kept with every clip."""
     splits: Splits = field(default_factory=Splits)
@@ -58,6 +61,7 @@ def main(config: PrepareData) -> Report:
         config.source,
         render_folder=output / "synthetic",
         identity_pattern=config.identity_pattern,
+        identities=config.identities,
         licence=config.licence,
     )
     cluster.connect()

@@ -18,6 +18,8 @@ class Footage:
     """Name of the collection."""
     licence: str | None = None
     """Its licence, where known."""
+    split: str | None = None
+    """The split that its collection puts the person into; None leaves that to the run."""
 
 
 class Source(Protocol):

@@ -12,7 +12,7 @@ import ray
 
 from data_prep.cutting import CutSettings, content_hash
 from data_prep.pipeline import prepare
-from data_prep.sources import FolderSource
+from data_prep.sources import FolderSource, open_source
 from data_prep.splits import Splits
 from portrait.media.video import write_mp4
 from portrait.storage.clips import ClipTable
@@ -128,7 +128,7 @@ from pathlib import Path
 import ray
 from data_prep import pipeline
 from data_prep.cutting import CutSettings
-from data_prep.sources import FolderSource
+from data_prep.sources import FolderSource, open_source
 from data_prep.splits import Splits
 
 def die(*args, **kwargs):
@@ -183,3 +183,15 @@ def test_a_killed_run_goes_on_without_duplicates_or_loss(footage, tmp_path, mome
     ]
     assert splits[0] == splits[1]
     assert not (tmp_path / "clips.lance.ingest").exists()
+
+
+def test_a_collections_own_split_is_kept(footage, tmp_path):
+    folder, uri = footage(3), tmp_path / "clips.lance"
+    (folder / "people.csv").write_text(
+        "path,identity,split\nann.mp4,ann,test\nbob.mp4,bob,val\ncem.mp4,cem,test\n"
+    )
+    source = open_source(str(folder), render_folder=tmp_path, identities=folder / "people.csv")
+    prepare(source, str(uri), SETTINGS, Splits(val=0, test=0))
+    rows = ClipTable.open(str(uri)).rows(("identity", "split"))
+    # Nobody is left to train on, and nobody is moved: people of test sets alone make a benchmark.
+    assert {row["identity"]: row["split"] for row in rows} == {"ann": "test", "bob": "val", "cem": "test"}

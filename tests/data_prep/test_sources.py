@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sources import FolderSource, SyntheticSource, open_source
+from data_prep.sources import FolderSource, SyntheticSource, VoxCeleb2Source, open_source
 
 
 def touch(root: Path, *names: str) -> None:
@@ -64,6 +64,88 @@ def test_no_folder_and_no_videos(tmp_path):
         FolderSource(folder=tmp_path / "nowhere").files()
     with pytest.raises(ValueError, match="holds no video file"):
         FolderSource(folder=tmp_path).files()
+
+
+VOX = [
+    "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4",
+    "dev/mp4/id00012/21Uxsk56VDQ/00002.mp4",
+    "dev/mp4/id00015/JF-4trZX8jA/00007.mp4",
+    "test/mp4/id00017/01dfn2spqyE/00001.mp4",
+]
+
+
+def by_identity(files):
+    return {file.identity: file.split for file in files}
+
+
+def test_voxceleb2_keeps_its_own_test_set(tmp_path):
+    touch(tmp_path, *VOX, "dev/txt/id00012/21Uxsk56VDQ/00001.txt", "trailer.mp4")
+    source = open_source(f"voxceleb2:{tmp_path}", render_folder=tmp_path)
+    files = source.files()
+    assert isinstance(source, VoxCeleb2Source)
+    assert len(files) == 4
+    assert {file.source for file in files} == {"voxceleb2"}
+    assert by_identity(files) == {"id00012": None, "id00015": None, "id00017": "test"}
+
+
+def test_voxceleb2s_metadata_says_more_than_folders(tmp_path):
+    touch(tmp_path, *VOX)
+    (tmp_path / "vox2_meta.csv").write_text(
+        "VoxCeleb2 ID ,VGGFace2 ID ,Gender ,Set \nid00012 ,n000012 ,m ,dev \nid00015 ,n000015 ,f ,test \n"
+    )
+    files = VoxCeleb2Source(folder=tmp_path).files()
+    assert by_identity(files) == {"id00012": None, "id00015": "test", "id00017": None}
+    (tmp_path / "vox2_meta.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="not VoxCeleb2's metadata"):
+        VoxCeleb2Source(folder=tmp_path).files()
+
+
+def test_another_layout_is_not_voxceleb2(tmp_path):
+    touch(tmp_path, "ann/1.mp4")
+    with pytest.raises(ValueError, match="idNNNNN/VIDEO/UTTERANCE"):
+        VoxCeleb2Source(folder=tmp_path).files()
+
+
+def test_a_table_names_people_and_splits(tmp_path):
+    touch(tmp_path, "1.mp4", "x/2.mp4", "3.mp4")
+    table = tmp_path / "people.csv"
+    table.write_text("path,identity,split\n1.mp4,ann,test\nx/2.mp4,böb,\n")
+    files = open_source(str(tmp_path), render_folder=tmp_path, identities=table, licence="CC0").files()
+    assert [(Path(f.path).name, f.identity, f.split, f.licence) for f in files] == [
+        ("1.mp4", "ann", "test", "CC0"),
+        ("2.mp4", "böb", None, "CC0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("file,identity\n1.mp4,ann\n", ValueError, "no column 'path'"),
+        ("path,identity\n9.mp4,ann\n", FileNotFoundError, r"line 2: no video 9\.mp4"),
+        ("path,identity\n1.mp4,\n", ValueError, "line 2: path and identity"),
+        ("path,identity,split\n1.mp4,ann,holiday\n", ValueError, "line 2: split 'holiday'"),
+        (
+            "path,identity,split\n1.mp4,ann,test\n2.mp4,ann,train\n",
+            ValueError,
+            "line 3: ann has another split",
+        ),
+        ("path,identity\n", ValueError, "names no file"),
+    ],
+)
+def test_tables_that_cannot_work(tmp_path, text, error, message):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    (tmp_path / "people.csv").write_text(text)
+    source = open_source(str(tmp_path), render_folder=tmp_path, identities=tmp_path / "people.csv")
+    with pytest.raises(error, match=message):
+        source.files()
+
+
+def test_two_ways_to_name_people_are_one_too_many(tmp_path):
+    for text in (str(tmp_path), f"voxceleb2:{tmp_path}"):
+        with pytest.raises(ValueError, match="identity pattern"):
+            open_source(text, render_folder=tmp_path, identity_pattern="(a)", identities=tmp_path / "a.csv")
+    with pytest.raises(ValueError, match="knows its own"):
+        open_source("synthetic:1x1x1", render_folder=tmp_path, identities=tmp_path / "a.csv")
 
 
 def test_synthetic_text_is_parsed(tmp_path):

@@ -43,7 +43,7 @@ def export_shards(
     *,
     shard_bytes: int = 256 * 1024**2,
     splits: tuple[str, ...] | None = None,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Writes a table's clips as shards into a new folder, which comes to be whole or not at all.
 
@@ -96,7 +96,7 @@ def export_shards(
 
 
 def import_shards(
-    urls: str | Path, uri: str, *, progress: Callable[[int], None] = lambda _: None
+    urls: str | Path, uri: str, *, progress: Callable[[int], object] = lambda _: None
 ) -> Imported:
     """Adds the clips of shards to a clips table, which is made where it is missing, in one commit.
 

@@ -1,0 +1,65 @@
+"""Who is in which file, told by a table: a CSV with the columns `path`, `identity` and, if wanted, `split`."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data_prep.sources.footage import Footage, Source
+from portrait.storage.clips import SPLITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedByTable:
+    """Another source's files with identities (and splits) from a CSV; files that it does not name are left out."""
+
+    source: Source
+    """Where the files come from."""
+    root: Path
+    """Folder that the table's relative paths start from."""
+    table: Path
+    """The CSV; paths are relative to the root, or absolute."""
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def files(self) -> list[Footage]:
+        """Raises:
+        FileNotFoundError: there is no such table, or it names a file that is not there.
+        ValueError: a column is missing, a cell is empty, a split unknown, or one identity has two splits.
+        """
+        known = {file.path: file for file in self.source.files()}
+        named, splits = [], {}
+        for line, row in enumerate(self._rows(), 2):
+            path = str((self.root / row["path"]).resolve())
+            if path not in known:
+                raise FileNotFoundError(f"{self.table} line {line}: no video {row['path']} in {self.root}")
+            split = row.get("split") or None
+            if split not in (None, *SPLITS):
+                raise ValueError(
+                    f"{self.table} line {line}: split {split!r}, expected {', '.join(SPLITS)} or nothing"
+                )
+            if splits.setdefault(row["identity"], split) != split:
+                raise ValueError(f"{self.table} line {line}: {row['identity']} has another split further up")
+            named.append(replace(known[path], identity=row["identity"], split=split))
+        return named
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.table.is_file():
+            raise FileNotFoundError(f"no table of identities at {self.table}")
+        with self.table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in ("path", "identity") if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ValueError(
+                    f"{self.table} has no column {missing[0]!r}, expected path, identity, perhaps split"
+                )
+            rows = list(reader)
+        for line, row in enumerate(rows, 2):
+            if not row["path"] or not row["identity"]:
+                raise ValueError(f"{self.table} line {line}: path and identity must not be empty")
+        if not rows:
+            raise ValueError(f"{self.table} names no file")
+        return rows

@@ -1,0 +1,82 @@
+"""VoxCeleb2 as it is unpacked: ROOT/[dev|test/][mp4/]idNNNNN/VIDEO/UTTERANCE.mp4, with or without its metadata."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.sources.folder import FolderSource
+from data_prep.sources.footage import Footage
+
+_PERSON = re.compile(r"(?:^|/)(?P<identity>id[0-9]{5})/[^/]+/[^/]+$")
+_META = "vox2_meta.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoxCeleb2Source:
+    """Every utterance; who is in VoxCeleb2's own test set stays in the test split, so that figures can be compared.
+
+    The set is known from `vox2_meta.csv` in the root, or else from a folder `test` on the file's path.
+    """
+
+    folder: Path
+    """The root."""
+    licence: str | None = "CC BY-SA 4.0 (metadata); videos belong to their authors"
+    """Kept in every row's provenance."""
+
+    @property
+    def name(self) -> str:
+        return "voxceleb2"
+
+    def files(self) -> list[Footage]:
+        """Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no video in VoxCeleb2's layout, or its metadata is not VoxCeleb2's.
+        """
+        # The folder's own walk finds the files; whose they are is read from their paths here.
+        listed = FolderSource(folder=self.folder, licence=self.licence).files()
+        root = self.folder.resolve()
+        of_test = self._test_identities()
+        files = []
+        for file in listed:
+            path = Path(file.path)
+            below = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+            match = _PERSON.search(below)
+            if match is None:
+                continue
+            identity = match["identity"]
+            is_test = identity in of_test if of_test is not None else "test" in below.split("/")[:-3]
+            files.append(
+                Footage(
+                    path=file.path,
+                    identity=identity,
+                    source=self.name,
+                    licence=self.licence,
+                    split="test" if is_test else None,
+                )
+            )
+        if not files:
+            raise ValueError(
+                f"{self.folder}: none of its {len(listed)} videos lies at idNNNNN/VIDEO/UTTERANCE.mp4 as in VoxCeleb2"
+            )
+        return files
+
+    def _test_identities(self) -> set[str] | None:
+        """Those that the metadata puts into the test set; None without metadata."""
+        path = self.folder / _META
+        if not path.is_file():
+            return None
+        with path.open(newline="") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+        if (
+            not rows
+            or "Set" not in rows[0]
+            or not any(re.fullmatch("id[0-9]{5}", c) for r in rows for c in r)
+        ):
+            raise ValueError(
+                f"{path} is not VoxCeleb2's metadata: a column 'Set' and identities id00012 … are expected"
+            )
+        column = rows[0].index("Set")
+        return {row[0] for row in rows[1:] if len(row) > column and row[column] == "test"}
