@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,11 +27,11 @@ from pyarrow import fs
 from data_prep.cutting import CutSettings, Reject, content_hash, cut_file
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
 from data_prep.progress import Progress
-from data_prep.report import Report
+from data_prep.report import SHOWN_REJECTS, Report
 from data_prep.sources import Footage, Source
 from data_prep.splits import Splits, assign
 from portrait.storage import fragments
-from portrait.storage.clips import CLIPS_SCHEMA, ClipTable, write_clips
+from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, write_clips
 
 SETTINGS_KEY = "cut_settings"
 """Key of the table's schema metadata that holds the settings its clips were cut with."""
@@ -50,6 +51,78 @@ class _Known:
     """Split of each identity."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What a run would do."""
+
+    uri: str
+    """The table."""
+    files: int
+    """Files of the source."""
+    known: int
+    """Those that the table or a killed run has already."""
+    duplicates: int
+    """Those that repeat another one of the source."""
+    unreadable: tuple[Reject, ...]
+    """Those that cannot be read."""
+    todo: tuple[tuple[Footage, str], ...]
+    """Those to be cut, with their content's hash."""
+    splits: dict[str, str]
+    """Split of each identity."""
+    fixed: frozenset[str]
+    """Identities whose split the source itself gives."""
+    earlier: tuple[Record, ...]
+    """What a killed run has done."""
+
+    def text(self) -> str:
+        """For the terminal."""
+        people = Counter(self.splits[identity] for identity in {file.identity for file, _ in self.todo})
+        size = sum(Path(file.path).stat().st_size for file, _ in self.todo)
+        waiting = sum(len(record.clips) for record in self.earlier)
+        lines = [
+            f"{self.files} files: {self.known} known before, {self.duplicates} repeated, "
+            f"{len(self.unreadable)} unreadable, {len(self.todo)} to be cut ({size / 1e9:.2f} GB)",
+            "new people: "
+            + (", ".join(f"{people[split]} in {split}" for split in SPLITS if people[split]) or "none"),
+        ]
+        if waiting:
+            lines.append(f"{waiting} clips of a run that was killed would be added as they are")
+        lines += [f"  {reject}" for reject in self.unreadable[:SHOWN_REJECTS]]
+        return "\n".join([*lines, f"nothing was written; the table would be {self.uri}"])
+
+
+def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> Survey:
+    """Looks at a source and a table, and writes nothing (footage that is rendered is rendered). Ray must be connected.
+
+    Raises:
+        FileNotFoundError: the source is not there.
+        ValueError: the source is empty or malformed, or the table's clips were cut with other settings.
+    """
+    _quieten_ray_data()
+    known = _read_table(uri, settings)
+    # A record whose clips are in the table is left from a run that was killed between its commit and its end.
+    records = Ledger(uri, settings.digest()).records()
+    earlier = [record for record in records if not known.contents.keys() & _ingested(record)]
+    files = source.files()
+    hashed, rejects = _hash_files(files)
+    done = known.contents.keys() | {content for record in earlier for content in record.contents}
+    todo, duplicates = _unseen(hashed, done)
+    in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
+    fixed = {file.identity: file.split for file in files if file.split is not None}
+    assigned = assign((file.identity for file, _ in todo), splits, {**fixed, **in_ledger, **known.splits})
+    return Survey(
+        uri=uri,
+        files=len(files),
+        known=len(hashed) - len(todo) - duplicates,
+        duplicates=duplicates,
+        unreadable=tuple(rejects),
+        todo=tuple(todo),
+        splits=assigned,
+        fixed=frozenset(fixed),
+        earlier=tuple(earlier),
+    )
+
+
 def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> Report:
     """Adds a source's footage to a clips table, which is made where it is missing. Ray must be connected.
 
@@ -59,40 +132,28 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
             be ingested and nothing was there before, or the table cannot be written. It is then as it was before, and
             another run goes on from what was done.
     """
-    _quieten_ray_data()
     _make_folder(uri)
-    known = _read_table(uri, settings)
+    plan = survey(source, uri, settings, splits)
     run = uuid.uuid4().hex
     ledger = Ledger(uri, settings.digest())
-    # A record whose clips are in the table is left from a run that was killed between its commit and its end.
-    earlier = [record for record in ledger.records() if not known.contents.keys() & _ingested(record)]
-    files = source.files()
-    hashed, rejects = _hash_files(files)
-    done = known.contents.keys() | {content for record in earlier for content in record.contents}
-    todo, duplicates = _unseen(hashed, done)
-    in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
-    fixed = {file.identity: file.split for file, _ in todo if file.split is not None}
-    assigned = assign((file.identity for file, _ in todo), splits, {**fixed, **in_ledger, **known.splits})
-    _cut(todo, assigned, partial(_cut_shard, uri=uri, settings=settings, ledger=ledger, run=run))
+    _cut(plan.todo, plan.splits, partial(_cut_shard, uri=uri, settings=settings, ledger=ledger, run=run))
     # Not whatever else is there: tasks of a killed run may live on for a moment and write what this run did again.
-    records = earlier + [record for record in ledger.records() if record.run == run]
-    rejects += [reject for record in records for reject in record.rejects]
+    records = list(plan.earlier) + [record for record in ledger.records() if record.run == run]
+    rejects = list(plan.unreadable) + [reject for record in records for reject in record.rejects]
     report = Report(
-        files=len(files),
-        known=len(hashed) - len(todo) - duplicates,
-        duplicates=duplicates,
+        files=plan.files,
+        known=plan.known,
+        duplicates=plan.duplicates,
         clips=tuple(clip for record in records for clip in record.clips),
         rejects=tuple(sorted(rejects, key=lambda reject: (reject.path, reject.start_s or 0.0))),
         rejects_path=f"{uri.rstrip('/')}.rejects.jsonl",
     )
     if report.clips:
-        _commit(uri, settings, records, resumed=bool(earlier))
-    elif not known.contents:
+        _commit(uri, settings, records, resumed=bool(plan.earlier))
+    elif not fragments.exists(uri):
         _remove_uncommitted(uri, ledger)
         raise ValueError(_nothing(report))
-    _keep_someone_for_training(
-        lance.dataset(uri), {file.identity for file in files if file.split is not None}
-    )
+    _keep_someone_for_training(lance.dataset(uri), plan.fixed)
     _write_rejects(report)
     ledger.clear()
     return report.with_table(ClipTable.open(uri))
@@ -259,7 +320,7 @@ def _commit(uri: str, settings: CutSettings, records: Sequence[Record], *, resum
         fragments.remove_unreferenced(dataset)
 
 
-def _keep_someone_for_training(dataset: lance.LanceDataset, fixed: set[str]) -> None:
+def _keep_someone_for_training(dataset: lance.LanceDataset, fixed: frozenset[str]) -> None:
     """Splits are given before faces are looked for; if all of `train` was left out, someone else takes its place.
 
     Not those whom their collection puts elsewhere: a table of test people alone is a benchmark.

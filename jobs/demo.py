@@ -196,7 +196,7 @@ def prepare(config: Demo, paths: Paths, report: StageReport) -> None:
         stage.note(f"{len(files)} {'files' if config.source else 'rendered clips'} of {people} people")
 
     with report.stage("clips table (Ray Data → Lance)") as stage:
-        done = prepare_data.main(
+        done = prepare_data.ingest(
             prepare_data.PrepareData(
                 source=source,
                 preset=config.preset,

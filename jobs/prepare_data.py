@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.cutting import CutSettings
-from data_prep.pipeline import prepare
+from data_prep.pipeline import Survey, prepare, survey
 from data_prep.report import Report
-from data_prep.sources import open_source
+from data_prep.sources import Source, open_source
 from data_prep.splits import Splits
 from jobs import command_line
 from portrait import cluster, presets
@@ -44,13 +44,33 @@ class PrepareData:
     """Shorter footage is left out."""
     detector: str | None = None
     """ONNX file of a YuNet face detector; the embedded detector where not given."""
+    dry_run: bool = False
+    """Only says what would be done."""
 
 
-def main(config: PrepareData) -> Report:
+def main(config: PrepareData) -> Report | Survey:
+    """Prepares the data and prints the summary; with --dry-run, what it would do."""
+    if not config.dry_run:
+        return ingest(config)
+    source, uri, settings = _settled(config)
+    plan = survey(source, uri, settings, config.splits)
+    print(plan.text())
+    return plan
+
+
+def ingest(config: PrepareData) -> Report:
     """Prepares the data and prints the summary."""
+    source, uri, settings = _settled(config)
+    report = prepare(source, uri, settings, config.splits)
+    print(report.text())
+    print(f"\nclips table: {uri} (version {report.table_version}, {report.table_rows} clips)")
+    return report
+
+
+def _settled(config: PrepareData) -> tuple[Source, str, CutSettings]:
+    """Source, table and settings; Ray is connected."""
     preset = presets.load(config.preset)
     output = config.output or Path("runs") / preset.name
-    uri = config.clips or str(output / "clips.lance")
     settings = CutSettings(
         size=preset.video.size,
         max_clip_seconds=preset.video.max_clip_seconds,
@@ -65,10 +85,7 @@ def main(config: PrepareData) -> Report:
         licence=config.licence,
     )
     cluster.connect()
-    report = prepare(source, uri, settings, config.splits)
-    print(report.text())
-    print(f"\nclips table: {uri} (version {report.table_version}, {report.table_rows} clips)")
-    return report
+    return source, config.clips or str(output / "clips.lance"), settings
 
 
 if __name__ == "__main__":

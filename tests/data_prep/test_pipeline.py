@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from data_prep.cutting import CutSettings, content_hash
-from data_prep.pipeline import prepare
+from data_prep.pipeline import prepare, survey
 from data_prep.sources import FolderSource, open_source
 from data_prep.splits import Splits
 from portrait.media.video import write_mp4
@@ -195,3 +195,25 @@ def test_a_collections_own_split_is_kept(footage, tmp_path):
     rows = ClipTable.open(str(uri)).rows(("identity", "split"))
     # Nobody is left to train on, and nobody is moved: people of test sets alone make a benchmark.
     assert {row["identity"]: row["split"] for row in rows} == {"ann": "test", "bob": "val", "cem": "test"}
+
+
+def test_a_survey_says_what_a_run_does_and_writes_nothing(footage, tmp_path):
+    folder, uri = footage(2), tmp_path / "out" / "clips.lance"
+    run(folder, uri)
+    folder = footage(4)
+    shutil.copy(folder / "dora.mp4", folder / "dora again.mp4")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    plan = survey(FolderSource(folder=folder), str(uri), SETTINGS, Splits())
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+    assert (plan.files, plan.known, plan.duplicates) == (5, 2, 1)
+    assert "2 known before, 1 repeated, 0 unreadable, 2 to be cut" in plan.text()
+
+    report = run(folder, uri)
+    assert (report.files, report.known, report.duplicates) == (plan.files, plan.known, plan.duplicates)
+    rows = ClipTable.open(str(uri)).rows(("identity", "split"))
+    assert {row["identity"]: row["split"] for row in rows} == plan.splits
+
+
+def test_a_survey_of_a_new_table_makes_no_folder(footage, tmp_path):
+    survey(FolderSource(folder=footage(1)), str(tmp_path / "new" / "clips.lance"), SETTINGS, Splits())
+    assert not (tmp_path / "new").exists()
