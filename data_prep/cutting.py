@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from data_prep import quality
+from data_prep.filters import Filters
 from data_prep.sources import Footage
 from portrait.faces import (
     FaceDetector,
@@ -55,6 +56,8 @@ class CutSettings:
     """Least share of the examined frames in which there must be a face."""
     detector: str | None = None
     """ONNX file of a YuNet detector; None for the embedded one."""
+    filters: Filters = field(default_factory=Filters)
+    """Which clips are good enough."""
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.size % 2:
@@ -119,11 +122,12 @@ def cut_file(
         for first_frame, frames in _stretches(footage.path, settings):
             try:
                 row = _portrait_row(frames, audio, first_frame, settings, footage.path)
+                reason = settings.filters.reason(row)
             except NoFaceError as error:
+                row, reason = {}, _reason(error, footage.path)
+            if reason is not None:
                 start, end = first_frame / FPS, (first_frame + len(frames)) / FPS
-                rejects.append(
-                    Reject(path=footage.path, reason=_reason(error, footage.path), start_s=start, end_s=end)
-                )
+                rejects.append(Reject(path=footage.path, reason=reason, start_s=start, end_s=end))
                 continue
             rows.append(
                 {**row, **_origin(footage, content, settings, first_frame, len(frames)), "split": split}

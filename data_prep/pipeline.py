@@ -183,8 +183,9 @@ def _read_table(uri: str, settings: CutSettings) -> _Known:
         return _Known(contents={}, splits={})
     table = ClipTable.open(uri)
     stored = (table.dataset.schema.metadata or {}).get(SETTINGS_KEY.encode())
-    if stored is not None and json.loads(stored) != asdict(settings):
-        other = json.loads(stored)
+    # Settings that a table knows nothing of were not there yet: it was cut with what is their default now.
+    other = {**asdict(CutSettings(size=settings.size)), **json.loads(stored or "{}")}
+    if stored is not None and other != asdict(settings):
         name = next(field for field, value in asdict(settings).items() if other.get(field) != value)
         raise ValueError(
             f"{uri} holds clips cut with {name}={other.get(name)!r}, this run has {name}={getattr(settings, name)!r}: "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from data_prep.cutting import CutSettings
+from data_prep.filters import Filters
+from data_prep.ledger import open_filesystem, write_text
 from data_prep.pipeline import Survey, prepare, survey
 from data_prep.report import Report
+from data_prep.report_page import page
 from data_prep.sources import Source, open_source
 from data_prep.splits import Splits
 from jobs import command_line
-from portrait import cluster, presets
+from portrait import cluster, presets, tracking
+from portrait.storage.clips import ClipTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class PrepareData:
     """Shorter footage is left out."""
     detector: str | None = None
     """ONNX file of a YuNet face detector; the embedded detector where not given."""
+    filters: Filters = field(default_factory=Filters)
+    """Which clips are good enough; none is left out where no threshold is set."""
     dry_run: bool = False
     """Only says what would be done."""
 
@@ -64,28 +70,55 @@ def ingest(config: PrepareData) -> Report:
     report = prepare(source, uri, settings, config.splits)
     print(report.text())
     print(f"\nclips table: {uri} (version {report.table_version}, {report.table_rows} clips)")
+    publish(config, uri, settings, report)
     return report
+
+
+def publish(config: PrepareData, uri: str, settings: CutSettings, report: Report) -> None:
+    """The page beside the table and in MLflow, with the figures."""
+    path = f"{uri.rstrip('/')}.report.html"
+    text = page(report, ClipTable.open(uri), settings.filters)
+    filesystem, place = open_filesystem(path)
+    write_text(filesystem, place, text)
+    params = {"source": config.source, "clips": uri, "cut_settings": asdict(settings)}
+    run = tracking.start_run("portrait", "prepare_data", params, output=_output(config))
+    figures = {
+        "files": report.files,
+        "known": report.known,
+        "duplicates": report.duplicates,
+        "left_out": len(report.rejects),
+        "clips_added": len(report.clips),
+        "table_clips": report.table_rows,
+    }
+    run.log_metrics({f"data/{name}": float(value) for name, value in figures.items()}, report.table_version)
+    run.log_text(text, "report.html")
+    run.finish()
+    print(f"report: {path}")
+
+
+def _output(config: PrepareData) -> Path:
+    return config.output or Path("runs") / config.preset
 
 
 def _settled(config: PrepareData) -> tuple[Source, str, CutSettings]:
     """Source, table and settings; Ray is connected."""
     preset = presets.load(config.preset)
-    output = config.output or Path("runs") / preset.name
     settings = CutSettings(
         size=preset.video.size,
         max_clip_seconds=preset.video.max_clip_seconds,
         min_clip_seconds=config.min_clip_seconds,
         detector=config.detector,
+        filters=config.filters,
     )
     source = open_source(
         config.source,
-        render_folder=output / "synthetic",
+        render_folder=_output(config) / "synthetic",
         identity_pattern=config.identity_pattern,
         identities=config.identities,
         licence=config.licence,
     )
     cluster.connect()
-    return source, config.clips or str(output / "clips.lance"), settings
+    return source, config.clips or str(_output(config) / "clips.lance"), settings
 
 
 if __name__ == "__main__":

@@ -91,6 +91,10 @@ class Run:
         """A dictionary as a JSON artifact (`evaluation.json`)."""
         _client(self.uri).log_dict(self.run_id, dict(values), name)
 
+    def log_text(self, text: str, name: str) -> None:
+        """Stores a text as an artifact."""
+        _client(self.uri).log_text(self.run_id, text, name)
+
     def set_tag(self, key: str, value: str) -> None:
         """A searchable remark on the run."""
         _client(self.uri).set_tag(self.run_id, key, value)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from data_prep.cutting import CutSettings, content_hash, cut_file
+from data_prep.filters import Filters
 from data_prep.sources import Footage
 from portrait.media.audio import decode_flac
 from portrait.media.video import decode_window, read_soundtrack, read_video, write_mp4
@@ -136,3 +137,12 @@ def test_real_footage(real_material, tmp_path):
     # One face, well inside the crop, and the crop steady: the face's own movement is all that moves.
     assert (boxes[:, 2] / 128).min() > 0.3
     assert (boxes[:, 2] / 128).max() < 0.6
+
+
+def test_a_clip_that_misses_a_threshold_is_left_out_with_its_value(heads):
+    (row,), _ = cut(heads[0])
+    passing = replace(SETTINGS, filters=Filters(min_sharpness=row["sharpness"] * 0.99))
+    assert len(cut(heads[0], passing)[0]) == 1
+    rows, (reject,) = cut(heads[0], replace(SETTINGS, filters=Filters(min_sharpness=row["sharpness"] * 1.01)))
+    assert rows == []
+    assert reject.reason.startswith(f"sharpness {row['sharpness']:.3g}, expected at least")

@@ -2,6 +2,8 @@ import re
 
 import pytest
 
+from data_prep.filters import Filters
+from data_prep.report import Report
 from jobs import command_line
 from jobs.prepare_data import PrepareData, main
 from portrait.storage.clips import ClipTable
@@ -18,6 +20,33 @@ def test_synthetic_heads_become_a_table(tmp_path, ray_session, capsys):
     printed = capsys.readouterr().out
     assert "added 3 clips of 3 identities" in printed
     assert f"clips table: {tmp_path / 'clips.lance'} (version 1, 3 clips)" in printed
+
+    report = (tmp_path / "clips.lance.report.html").read_text()
+    assert report.count("<figure>") == 3
+    assert "synthetic-00002 · " in report
+    assert "added 3 clips of 3 identities" in report
+    assert "Not measured: sync_confidence, sync_offset" in report
+
+
+def test_the_report_says_what_was_left_out(tmp_path, ray_session):
+    source = "synthetic:3x1x1.2"
+    strict = {"output": tmp_path, "clips": str(tmp_path / "strict.lance"), "source": source}
+    with pytest.raises(ValueError, match="face_size [0-9.]+, expected at least 9999"):
+        main(PrepareData(**strict, filters=Filters(min_face_size=9999)))
+    assert not (tmp_path / "strict.lance.report.html").exists()
+    footage = next((tmp_path / "synthetic").rglob("*.mp4")).parent.parent
+    (footage / "<b>bad.mp4").write_text("no video")
+    done = main(PrepareData(**strict | {"source": str(footage)}, filters=Filters(min_motion=0.01)))
+    assert isinstance(done, Report)
+    page = (tmp_path / "strict.lance.report.html").read_text()
+    assert "&lt;b&gt;bad.mp4" in page
+    assert "<b>bad" not in page
+
+
+def test_a_dry_run_leaves_no_table(tmp_path, ray_session, capsys):
+    main(PrepareData(source="synthetic:3x1x1.2", output=tmp_path, dry_run=True))
+    assert "3 to be cut" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["synthetic"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""Which clips are good enough, by their quality columns; every threshold is off unless it is set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Thresholds; a clip that misses one is left out, and the report says by how much."""
+
+    min_face_size: float | None = None
+    """Least median width of the face, in pixels of the footage."""
+    min_sharpness: float | None = None
+    """Least variance of the Laplacian of the stored face, squared grey levels."""
+    min_motion: float | None = None
+    """Least mean difference of neighbouring frames, levels of 0 … 255: stills are below about 0.2."""
+    max_motion: float | None = None
+    """Greatest one: shaking cameras and cuts are above."""
+    min_speech_ratio: float | None = None
+    """Least share of frames that are loud enough to be speech, 0 … 1."""
+    min_sync_confidence: float | None = None
+    """Least confidence of a SyncNet; clips without one are left out."""
+    max_sync_offset: float | None = None
+    """Greatest distance of the lips from the sound in frames, by a SyncNet; clips without one are left out."""
+
+    def __post_init__(self) -> None:
+        low, high = self.min_motion, self.max_motion
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"filters: min_motion must be at most max_motion, got {low} and {high}")
+
+    def reason(self, row: Mapping[str, Any]) -> str | None:
+        """Why a row of the clips table is left out; None where it is not."""
+        for name, bound, column, value in self._checks(row):
+            if value is None:
+                return f"{column} was not measured ({name} {bound:g})"
+            size = abs(value) if column == "sync_offset" else value
+            if name.startswith("min_") and size < bound:
+                return f"{column} {value:.3g}, expected at least {bound:g}"
+            if name.startswith("max_") and size > bound:
+                return f"{column} {value:.3g}, expected at most {bound:g}"
+        return None
+
+    def _checks(self, row: Mapping[str, Any]) -> Iterator[tuple[str, float, str, float | None]]:
+        """(threshold's name, its value, column, the row's value) of every threshold that is set."""
+        for field in fields(self):
+            bound = getattr(self, field.name)
+            if bound is not None:
+                column = field.name.split("_", 1)[1]
+                yield field.name, bound, column, row[column]
