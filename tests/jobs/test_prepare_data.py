@@ -31,7 +31,7 @@ def test_synthetic_heads_become_a_table(tmp_path, ray_session, capsys):
 def test_the_report_says_what_was_left_out(tmp_path, ray_session):
     source = "synthetic:3x1x1.2"
     strict = {"output": tmp_path, "clips": str(tmp_path / "strict.lance"), "source": source}
-    with pytest.raises(ValueError, match="face_size [0-9.]+, expected at least 9999"):
+    with pytest.raises(ValueError, match=r"face_size [0-9.]+, expected at least 9999"):
         main(PrepareData(**strict, filters=Filters(min_face_size=9999)))
     assert not (tmp_path / "strict.lance.report.html").exists()
     footage = next((tmp_path / "synthetic").rglob("*.mp4")).parent.parent
