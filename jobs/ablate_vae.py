@@ -18,7 +18,7 @@ from portrait import tracking
 from portrait.media.contact_sheet import save_png
 from portrait.metrics import LPIPS
 from portrait.storage import checkpoints
-from portrait.storage.clips import ClipTable
+from portrait.storage.sharded_clips import Clips, open_clips
 
 Tables = Mapping[str, Sequence[ablation.Row]]
 """Rows by the name of the benchmark."""
@@ -45,14 +45,14 @@ class Benchmark:
 
     name: str
     """What the result calls it."""
-    table: ClipTable
+    table: Clips
     split: str
     count: int
 
     @classmethod
     def of(cls, uri: str, count: int) -> Benchmark:
         """At most `count` clips of a table's held-out split."""
-        table = ClipTable.open(uri)
+        table = open_clips(uri)
         split = reconstruction.held_out_split(table)
         found = sum(row["split"] == split for row in table.rows(("split",)))
         return cls(

@@ -16,7 +16,7 @@ from pipelines.reconstruction import HeldOutClip, held_out_split, read_clips
 from portrait.media.audio import decode_flac, write_wav
 from portrait.media.contact_sheet import save_png
 from portrait.metrics import lip_aperture
-from portrait.storage.clips import ClipTable
+from portrait.storage.sharded_clips import Clips, open_clips
 from portrait.synthetic import speech
 
 SAMPLES_PER_FRAME = 640
@@ -52,7 +52,7 @@ def choose(clips: str, folder: Path, *, size: int, seconds: float, synthetic: bo
     Raises:
         ValueError: the table has no clips.
     """
-    table = ClipTable.open(clips)
+    table = open_clips(clips)
     split = held_out_split(table)
     held_out = read_clips(table, split=split, size=size, count=2)
     if not held_out:
@@ -86,6 +86,6 @@ def choose(clips: str, folder: Path, *, size: int, seconds: float, synthetic: bo
     )
 
 
-def _audio_of(table: ClipTable, clip: HeldOutClip) -> np.ndarray:
+def _audio_of(table: Clips, clip: HeldOutClip) -> np.ndarray:
     names = [row["clip_id"] for row in table.rows(("clip_id",))]
     return decode_flac(table.read_audio([names.index(clip.clip_id)])[0])

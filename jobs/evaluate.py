@@ -13,7 +13,7 @@ from pipelines import evaluation
 from portrait import tracking
 from portrait.media.contact_sheet import save_png
 from portrait.storage import checkpoints
-from portrait.storage.clips import ClipTable
+from portrait.storage.sharded_clips import open_clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def main(config: Evaluate) -> dict[str, Any]:
         figures |= evaluation.reconstruction_figures(vae, clips)
         data = f"{len(clips)} synthetic clips of unseen identities"
     else:
-        table = ClipTable.open(config.clips)
+        table = open_clips(config.clips)
         figures |= evaluation.measure_reconstruction(vae, table, size=size, clips=config.count)
         data = f"{config.clips} version {table.version}"
     figures["lpips"] = "not measured: needs LPIPS backbone weights"

@@ -13,7 +13,7 @@ from pipelines.trainer import TrainingResult, fit
 from pipelines.vae_task import VAETask
 from portrait import presets
 from portrait.presets import VAETrainingConfig
-from portrait.storage.clips import ClipTable
+from portrait.storage.sharded_clips import open_clips
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class TrainVAE(TrainingOptions):
     """Trains the reference-guided VAE, stage by stage, and exports its averaged weights to OUTPUT/vae.safetensors."""
 
     clips: str | None = None
-    """The clips table, a folder or URI; OUTPUT/clips.lance where not given."""
+    """The clips table, a folder or URI (or a folder of shards, see export_shards); OUTPUT/clips.lance where not given."""
     stages: tuple[int, ...] | None = None
     """Which of the preset's stages to run (0 1 2); all of them where not given."""
     steps: int | None = None
@@ -64,7 +64,7 @@ def vae_task(config: TrainVAE) -> VAETask:
     task = VAETask(
         preset=preset,
         clips=clips if "://" in clips else str(Path(clips).absolute()),
-        clips_version=ClipTable.open(clips).version,
+        clips_version=open_clips(clips).version,
         training=overridden(preset.vae_training, config),
         init=config.initial_weights("vae"),
         activation_checkpointing=config.activation_checkpointing,

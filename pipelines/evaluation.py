@@ -22,7 +22,7 @@ from portrait.metrics import l1, lip_aperture, psnr
 from portrait.metrics.correlation import correlation
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
-from portrait.storage.clips import ClipTable
+from portrait.storage.sharded_clips import Clips
 from portrait.streaming import PortraitPipeline, prepare_portrait
 from portrait.synthetic import render_clip
 from portrait.vae import VideoVAE
@@ -142,7 +142,7 @@ def follow_sheet(example: FollowExample) -> np.ndarray:
 
 @torch.no_grad()
 def measure_reconstruction(
-    vae: VideoVAE, table: ClipTable, *, size: int, clips: int, num_frames: int | None = None
+    vae: VideoVAE, table: Clips, *, size: int, clips: int, num_frames: int | None = None
 ) -> dict[str, float]:
     """PSNR (dB) and L1 for M = 0…3 on a table's held-out clips, means over clips."""
     split = reconstruction.held_out_split(table)

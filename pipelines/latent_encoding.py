@@ -23,8 +23,8 @@ from portrait.media.tensors import frames_to_tensor
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
 from portrait.storage import checkpoints, fragments
-from portrait.storage.clips import ClipTable
 from portrait.storage.latents import LatentRow, LatentTable
+from portrait.storage.sharded_clips import open_clips
 
 REFERENCE_PICTURES = 8
 """K, frames of a clip that are also encoded as pictures."""
@@ -69,7 +69,7 @@ class EncodeClips:
     def __init__(self, settings: EncoderSettings) -> None:
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
-        self.table = ClipTable.open(settings.clips, settings.clips_version)
+        self.table = open_clips(settings.clips, settings.clips_version)
         self.rows = self.table.rows(("clip_id", "identity", "split", "num_frames"))
         self.size = settings.preset.video.size
         self.vae = checkpoints.load_vae(settings.vae_file, preset=settings.preset).to(settings.device)
@@ -139,7 +139,7 @@ def encode_latents(
     header = checkpoints.read_header(vae_file)
     if header.kind != "vae":
         raise ValueError(f"{vae_file} holds a model of kind {header.kind!r}, expected 'vae'")
-    table = ClipTable.open(clips)
+    table = open_clips(clips)
     done: set[str] = set()
     if fragments.exists(latents):
         existing = LatentTable.open(latents)

@@ -18,7 +18,8 @@ from torch import Tensor
 from portrait.layers.causal_conv import History
 from portrait.media.mp4 import decode_window
 from portrait.media.tensors import frames_to_tensor
-from portrait.storage.clips import SPLITS, ClipTable
+from portrait.storage.clips import SPLITS
+from portrait.storage.sharded_clips import Clips
 from portrait.vae import VideoVAE
 from portrait.vae.posterior import Posterior
 
@@ -36,14 +37,14 @@ class HeldOutClip:
     """uint8 [3, H, W, 3]: the clip's first, last and middle frame."""
 
 
-def held_out_split(table: ClipTable, preferred: Sequence[str] = ("test", "val")) -> str:
+def held_out_split(table: Clips, preferred: Sequence[str] = ("test", "val")) -> str:
     """The first of the preferred splits that has clips, else `train` (whose figures say little)."""
     present = {row["split"] for row in table.rows(("split",))}
     return next((split for split in (*preferred, *SPLITS) if split in present), "train")
 
 
 def read_clips(
-    table: ClipTable, *, split: str, size: int, count: int, num_frames: int | None = None
+    table: Clips, *, split: str, size: int, count: int, num_frames: int | None = None
 ) -> list[HeldOutClip]:
     """Clips of a split, evenly spread over its identities, the same at every call.
 
@@ -59,7 +60,7 @@ def read_clips(
 
 
 def iter_clips(
-    table: ClipTable, *, split: str, size: int, count: int, num_frames: int | None = None
+    table: Clips, *, split: str, size: int, count: int, num_frames: int | None = None
 ) -> Iterator[HeldOutClip]:
     """The clips of `read_clips` one after another, for when they do not fit into memory together."""
     rows = table.rows(("clip_id", "identity", "split", "num_frames"))

@@ -28,8 +28,8 @@ from portrait.metrics.perceptual import find_backbone
 from portrait.presets import Preset, VAEStage, VAETrainingConfig
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
-from portrait.storage.clips import ClipTable
 from portrait.storage.reader import ClipWindows, EpochSampler, batches
+from portrait.storage.sharded_clips import open_clips
 from portrait.vae import VideoVAE
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class VAETask:
         return Evaluation(metrics=figures, pictures={"reconstruction": sheet}, remarks=remarks)
 
     def _held_out(self, size: int) -> list[reconstruction.HeldOutClip]:
-        table = ClipTable.open(self.clips, self.clips_version)
+        table = open_clips(self.clips, self.clips_version)
         split = reconstruction.held_out_split(table, ("val", "test"))
         if split == "train":
             logger.warning("the clips table has neither val nor test clips: evaluating on training clips")

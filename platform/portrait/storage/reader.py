@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from portrait.media.video import decode_window
-from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS, ClipTable
+from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS
 from portrait.storage.latent_windows import LatentWindows
 from portrait.storage.sampler import Draw, EpochSampler, batches, collate
+from portrait.storage.sharded_clips import open_clips
 
 __all__ = ["ClipWindows", "Draw", "EpochSampler", "LatentWindows", "batches", "collate"]
 
@@ -62,7 +63,7 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
             )
         if split is not None and split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        self.table = ClipTable.open(uri, version)
+        self.table = open_clips(uri, version)
         self.size = size
         self.num_frames = num_frames
         self.max_references = max_references

@@ -21,7 +21,8 @@ from portrait.storage.clips import CLIPS_SCHEMA, ClipTable, to_batch
 
 INDEX = "index.json"
 _PATTERN = "clips-%06d.tar"
-_MEDIA = {"mp4": "video", "flac": "audio"}
+MEDIA = {"mp4": "video", "flac": "audio"}
+"""Media of a sample, by suffix: their columns in the table."""
 _ROWS_AT_ONCE = 16
 
 
@@ -63,7 +64,7 @@ def export_shards(
     """
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds something already: give a new folder for the shards")
-    columns = [name for name in CLIPS_SCHEMA.names if name not in _MEDIA.values()]
+    columns = [name for name in CLIPS_SCHEMA.names if name not in MEDIA.values()]
     rows = table.rows(columns)
     chosen = [index for index, row in enumerate(rows) if splits is None or row["split"] in splits]
     if not chosen:
@@ -145,14 +146,14 @@ def row_of(sample: dict[str, Any]) -> dict[str, Any]:
         ValueError: it is no clip; says what is missing.
     """
     where = f"{sample.get('__url__', '')}: sample {sample.get('__key__')!r}"
-    missing = [name for name in ("json", *_MEDIA) if name not in sample]
+    missing = [name for name in ("json", *MEDIA) if name not in sample]
     if missing:
         raise ValueError(f"{where} has no .{missing[0]}, expected .mp4, .flac and .json")
     try:
         row = json.loads(sample["json"])
     except ValueError as error:
         raise ValueError(f"{where}: its .json is none ({error})") from error
-    row |= {column: sample[suffix] for suffix, column in _MEDIA.items()}
+    row |= {column: sample[suffix] for suffix, column in MEDIA.items()}
     absent = [name for name in CLIPS_SCHEMA.names if name not in row]
     if absent:
         raise ValueError(f"{where}: its .json lacks {absent[0]!r}")
