@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def main(config: AblateVAE) -> Tables:
         "time limit of each model": f"{config.minutes:g} minutes" if config.minutes else "none",
         "hardware": hardware(),
     }
-    run = tracking.start_run("portrait", "ablate_vae", facts, output=config.folder)
+    run = open_run(config, facts)
     try:
         tables, steps = train_and_measure(config, task, dataclasses.replace(settings, parent=run), benchmarks)
         facts["steps made"] = ", ".join(f"{name} {count}" for name, count in steps.items())
@@ -96,6 +97,16 @@ def main(config: AblateVAE) -> Tables:
         raise
     run.finish()
     return tables
+
+
+def open_run(config: AblateVAE, facts: Mapping[str, str]) -> tracking.Run:
+    """The run that the four are listed under: with --resume the one of before, so that what is finished stays there."""
+    record = config.folder / "ablation_run.json"
+    if config.resume and record.exists():
+        return tracking.attach(**json.loads(record.read_text()))
+    run = tracking.start_run("portrait", "ablate_vae", facts, output=config.folder)
+    record.write_text(json.dumps({"run_id": run.run_id, "uri": run.uri}))
+    return run
 
 
 def train_and_measure(

@@ -21,7 +21,7 @@ class EncodeLatents:
     output: Path = Path("runs/tiny")
     """Folder of the run, where the paths below are looked for by default."""
     clips: str | None = None
-    """The clips table, a folder or URI (or a folder of shards, see export_shards); OUTPUT/clips.lance where not given."""
+    """The clips table, a folder or URI, or a folder of shards; OUTPUT/clips.lance where not given."""
     vae: Path | None = None
     """The VAE's file; OUTPUT/vae.safetensors where not given."""
     latents: str | None = None

@@ -23,7 +23,7 @@ class TrainVAE(TrainingOptions):
     """Trains the reference-guided VAE, stage by stage, and exports its averaged weights to OUTPUT/vae.safetensors."""
 
     clips: str | None = None
-    """The clips table, a folder or URI (or a folder of shards, see export_shards); OUTPUT/clips.lance where not given."""
+    """The clips table, a folder or URI, or a folder of shards; OUTPUT/clips.lance where not given."""
     stages: tuple[int, ...] | None = None
     """Which of the preset's stages to run (0 1 2); all of them where not given."""
     steps: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def test_four_models_one_table_and_one_run_above_theirs(micro_clips: str, tmp_pa
     assert above.data.metrics["table0/psnr_cr-va"] == pytest.approx(_last_psnr(tables))
     records = [json.loads((tmp_path / arm.name / "vae_training.json").read_text()) for arm in ARMS]
     assert {record["uri"] for record in records} == {f"sqlite:///{tmp_path / 'mlflow.db'}"}
+
+
+def test_a_resumed_ablation_goes_on_under_the_same_run(tmp_path: Path) -> None:
+    config = AblateVAE(output=tmp_path)
+    first = ablate_vae.open_run(config, {"preset": "tiny"})
+    first.finish(failed=True)
+    resumed = ablate_vae.open_run(dataclasses.replace(config, resume=True), {"preset": "tiny"})
+    assert resumed == first
+    assert MlflowClient(tracking_uri=first.uri).get_run(first.run_id).info.status == "RUNNING"
+    assert ablate_vae.open_run(config, {}).run_id != first.run_id
 
 
 def _last_psnr(tables: ablate_vae.Tables) -> float:
