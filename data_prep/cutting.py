@@ -134,9 +134,8 @@ def cut_file(
             )
     except (ValueError, FileNotFoundError, PermissionError, cv2.error) as error:
         return [], [Reject(path=footage.path, reason=_reason(error, footage.path))]
-    if not rows:
-        reason = rejects[0].reason if rejects else f"shorter than {settings.min_clip_seconds:g} s"
-        return [], [Reject(path=footage.path, reason=reason)]
+    if not rows and not rejects:
+        return [], [Reject(path=footage.path, reason=f"shorter than {settings.min_clip_seconds:g} s")]
     return rows, rejects
 
 

@@ -69,14 +69,16 @@ class Survey:
     """Those to be cut, with their content's hash."""
     splits: dict[str, str]
     """Split of each identity."""
-    fixed: frozenset[str]
-    """Identities whose split the source itself gives."""
+    drawn: frozenset[str]
+    """New people, whose split neither the table nor the source knew."""
+    new: frozenset[str]
+    """New people."""
     earlier: tuple[Record, ...]
     """What a killed run has done."""
 
     def text(self) -> str:
         """For the terminal."""
-        people = Counter(self.splits[identity] for identity in {file.identity for file, _ in self.todo})
+        people = Counter(self.splits[identity] for identity in self.new)
         size = sum(Path(file.path).stat().st_size for file, _ in self.todo)
         waiting = sum(len(record.clips) for record in self.earlier)
         lines = [
@@ -96,7 +98,8 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
 
     Raises:
         FileNotFoundError: the source is not there.
-        ValueError: the source is empty or malformed, or the table's clips were cut with other settings.
+        ValueError: the source is empty or malformed, or puts someone into another split than the table, or the table's
+            clips were cut with other settings.
     """
     _quieten_ray_data()
     known = _read_table(uri, settings)
@@ -109,7 +112,10 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
     todo, duplicates = _unseen(hashed, done)
     in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
     fixed = {file.identity: file.split for file in files if file.split is not None}
-    assigned = assign((file.identity for file, _ in todo), splits, {**fixed, **in_ledger, **known.splits})
+    before = {**in_ledger, **known.splits}
+    _check_splits(fixed, before)
+    people = {file.identity for file, _ in todo}
+    assigned = assign(people, splits, {**fixed, **before})
     return Survey(
         uri=uri,
         files=len(files),
@@ -118,9 +124,19 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
         unreadable=tuple(rejects),
         todo=tuple(todo),
         splits=assigned,
-        fixed=frozenset(fixed),
+        drawn=frozenset(people - before.keys() - fixed.keys()),
+        new=frozenset(people - before.keys()),
         earlier=tuple(earlier),
     )
+
+
+def _check_splits(fixed: dict[str, str], before: dict[str, str]) -> None:
+    for identity in sorted(fixed.keys() & before.keys()):
+        if fixed[identity] != before[identity]:
+            raise ValueError(
+                f"{identity} is in split {before[identity]} of the table, the source says {fixed[identity]}: who was "
+                "trained on can't become a test; give another table"
+            )
 
 
 def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> Report:
@@ -132,6 +148,7 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
             be ingested and nothing was there before, or the table cannot be written. It is then as it was before, and
             another run goes on from what was done.
     """
+    fragments.check_target(uri)
     _make_folder(uri)
     plan = survey(source, uri, settings, splits)
     run = uuid.uuid4().hex
@@ -153,7 +170,7 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     elif not fragments.exists(uri):
         _remove_uncommitted(uri, ledger)
         raise ValueError(_nothing(report))
-    _keep_someone_for_training(lance.dataset(uri), plan.fixed)
+    _keep_someone_for_training(lance.dataset(uri), plan.drawn)
     _write_rejects(report)
     ledger.clear()
     return report.with_table(ClipTable.open(uri))
@@ -321,15 +338,15 @@ def _commit(uri: str, settings: CutSettings, records: Sequence[Record], *, resum
         fragments.remove_unreferenced(dataset)
 
 
-def _keep_someone_for_training(dataset: lance.LanceDataset, fixed: frozenset[str]) -> None:
+def _keep_someone_for_training(dataset: lance.LanceDataset, drawn: frozenset[str]) -> None:
     """Splits are given before faces are looked for; if all of `train` was left out, someone else takes its place.
 
-    Not those whom their collection puts elsewhere: a table of test people alone is a benchmark.
+    Only one of this run's new people whose split was drawn: test people of a collection may make a table of their own.
     """
     if dataset.count_rows("split = 'train'"):
         return
     present = dataset.to_table(columns=["identity"])["identity"].to_pylist()
-    present = [identity for identity in present if identity not in fixed]
+    present = [identity for identity in present if identity in drawn]
     if not present:
         return
     chosen = max(set(present), key=lambda identity: (present.count(identity), identity)).replace("'", "''")

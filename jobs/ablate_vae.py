@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import command_line
-from jobs.evaluate import hardware
+from jobs import command_line, hardware
 from jobs.train_vae import TrainVAE, vae_task
 from pipelines import ablation, reconstruction
 from pipelines.trainer import fit, record_path
@@ -85,7 +84,7 @@ def main(config: AblateVAE) -> Tables:
             for stage in task.training.stages
         ),
         "time limit of each model": f"{config.minutes:g} minutes" if config.minutes else "none",
-        "hardware": hardware(),
+        "hardware": hardware.described("cuda" if settings.gpu else "cpu"),
     }
     run = open_run(config, facts)
     try:
@@ -104,6 +103,7 @@ def open_run(config: AblateVAE, facts: Mapping[str, str]) -> tracking.Run:
     record = config.folder / "ablation_run.json"
     if config.resume and record.exists():
         return tracking.attach(**json.loads(record.read_text()))
+    config.folder.mkdir(parents=True, exist_ok=True)
     run = tracking.start_run("portrait", "ablate_vae", facts, output=config.folder)
     record.write_text(json.dumps({"run_id": run.run_id, "uri": run.uri}))
     return run

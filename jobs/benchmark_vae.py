@@ -12,8 +12,7 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from jobs import command_line
-from jobs.evaluate import hardware
+from jobs import command_line, hardware
 from pipelines import benchmark
 from portrait import presets, tracking
 
@@ -102,7 +101,11 @@ def publish(config: BenchmarkVAE, costs: list[benchmark.Cost]) -> None:
     """Writes the files and logs them with every figure."""
     folder = config.output or Path("runs") / config.preset
     folder.mkdir(parents=True, exist_ok=True)
-    where = hardware() if costs[0].case.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    where = (
+        hardware.described("cuda")
+        if costs[0].case.device == "cuda"
+        else f"{torch.get_num_threads()} CPU threads"
+    )
     text = benchmark.markdown(costs, where)
     records = benchmark.as_records(costs)
     (folder / "benchmark_vae.md").write_text(text)

@@ -20,7 +20,14 @@ import tyro
 
 Config = TypeVar("Config")
 
-USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+USER_ERRORS = (
+    ValueError,
+    FileExistsError,
+    FileNotFoundError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
 """What a user can mend. Defects of ours raise something else, or an assertion."""
 
 

@@ -13,6 +13,7 @@ from pipelines.task_options import check_weights
 from pipelines.trainer import TrainingResult, fit
 from portrait import presets
 from portrait.generator.distillation import check_steps
+from portrait.storage import checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class DistillGenerator(TrainGenerator):
     teacher: Path
     """The generator to distil; the student starts from its weights."""
     student_steps: int = 4
-    """Euler steps of the student, a divisor of the preset's."""
+    """Euler steps of the student, a divisor of the teacher's own."""
 
 
 def main(config: DistillGenerator) -> TrainingResult:
@@ -35,8 +36,8 @@ def main(config: DistillGenerator) -> TrainingResult:
         raise ValueError("--init: a student starts from its --teacher")
     if config.rollout_share:
         raise ValueError("--rollout-share: a student learns from its teacher on true history alone")
-    check_steps(preset.sampling, config.student_steps)
     check_weights(config.teacher, "generator", preset)
+    check_steps(checkpoints.read_header(config.teacher).preset.sampling, config.student_steps)
     task = generator_task(dataclasses.replace(config, init=str(config.teacher)))
     fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
     student = DistillationTask(**fields | {"student_steps": config.student_steps, "kind": "student"})

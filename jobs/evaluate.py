@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs import command_line
+from jobs import command_line, hardware
 from pipelines import evaluation
 from portrait import tracking
 from portrait.media.contact_sheet import save_png
@@ -38,6 +37,8 @@ class Evaluate:
     """Unseen synthetic identities that are made to speak."""
     references: int = 1
     """Reference pictures of a generated clip, 1 … 3."""
+    device: hardware.Device = "auto"
+    """Where to compute; auto takes a GPU where there is one."""
 
 
 def main(config: Evaluate) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def main(config: Evaluate) -> dict[str, Any]:
         if not least <= getattr(config, name) <= most:
             raise ValueError(f"--{name} must be {least} … {most}, got {getattr(config, name)}")
     header = checkpoints.read_header(config.vae)
-    vae = checkpoints.load_vae(config.vae)
+    device = hardware.chosen(config.device)
+    vae = checkpoints.load_vae(config.vae).to(device)
     size = header.preset.video.size
     figures: dict[str, Any] = {}
     if config.clips is None:
@@ -61,7 +63,7 @@ def main(config: Evaluate) -> dict[str, Any]:
     weights = f"{config.vae.name} {header.version}"
     sheet = None
     if config.generator is not None:
-        generator = checkpoints.load_generator(config.generator, preset=header.preset)
+        generator = checkpoints.load_generator(config.generator, preset=header.preset).to(device)
         made = checkpoints.read_header(config.generator)
         weights += f", {config.generator.name} {made.version}"
         subjects = [evaluation.GenerationSubject.synthetic(n, size=size) for n in range(config.subjects)]
@@ -72,7 +74,7 @@ def main(config: Evaluate) -> dict[str, Any]:
         figures |= following.figures
         data += f"; {config.subjects} unseen synthetic identities for the mouth"
         sheet = evaluation.follow_sheet(following.examples[0])
-    report = {"weights": weights, "data": data, "hardware": hardware(), "figures": figures}
+    report = {"weights": weights, "data": data, "hardware": hardware.described(device), "figures": figures}
     publish(config, report, sheet)
     print(evaluation.markdown(report))
     return figures
@@ -92,13 +94,6 @@ def publish(config: Evaluate, report: dict[str, Any], sheet: Any) -> None:
         save_png(config.output / "evaluation.png", sheet)
         run.log_artifact(config.output / "evaluation.png")
     run.finish()
-
-
-def hardware() -> str:
-    """What the figures were measured on."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}"
 
 
 if __name__ == "__main__":

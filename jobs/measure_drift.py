@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, repeat
@@ -12,13 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from jobs import command_line
-from jobs.evaluate import hardware
+from jobs import command_line, hardware
 from pipelines import drift
 from pipelines.evaluation import UNSEEN_IDENTITIES
 from portrait import tracking
 from portrait.faces import crop_portrait_image
-from portrait.generator import GeneratorConfig
+from portrait.generator import SamplingConfig
 from portrait.media.audio import read_audio
 from portrait.media.contact_sheet import SheetRow, contact_sheet, save_png
 from portrait.media.image import read_image
@@ -26,6 +27,7 @@ from portrait.metrics.identity import FaceEmbedder
 from portrait.speech import build_speech_encoder
 from portrait.speech.encoder import Samples
 from portrait.storage import checkpoints
+from portrait.storage.checkpoints import ModelHeader
 from portrait.streaming import PortraitPipeline, prepare_portrait
 from portrait.synthetic import render_clip
 from portrait.synthetic.speech import Voice, synthesize
@@ -60,6 +62,8 @@ class MeasureDrift:
     """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
     detector: Path | None = None
     """ONNX file of YuNet, which finds the face's five points."""
+    device: hardware.Device = "auto"
+    """Where to compute; auto takes a GPU where there is one."""
     output: Path = Path("runs/drift")
     """Folder for drift.md, drift.json, the pictures and the tracking store."""
 
@@ -74,7 +78,9 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
         raise ValueError("--identity-weights and --detector go together: give both or neither")
     header = checkpoints.read_header(config.vae)
     preset, size = header.preset, header.preset.video.size
-    vae = checkpoints.load_vae(config.vae)
+    device = hardware.chosen(config.device)
+    vae = checkpoints.load_vae(config.vae).to(device)
+    headers = _headers(config, header.version)
     if config.portrait:
         pictures = [crop_portrait_image(read_image(path), size, name=str(path)) for path in config.portrait]
     else:
@@ -85,23 +91,23 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
         embedder = FaceEmbedder(config.identity_weights, config.detector)
     facts = {
         "VAE": f"{config.vae} {header.version}",
+        "generators": ", ".join(f"{name} {made.version}" for name, (_, made) in headers.items()),
         "person": ", ".join(map(str, config.portrait)) or "a synthetic head that no table holds",
         "speech": str(config.audio or "synthetic"),
         "stream": f"{config.minutes:g} minutes, {config.steps or 'their own'} Euler steps, "
         f"window {config.window or 'their own'}",
-        "hardware": hardware(),
+        "hardware": hardware.described(device),
     }
+    if embedder is not None:
+        facts["identity"] = embedder.id
+    config.output.mkdir(parents=True, exist_ok=True)
     run = tracking.start_run("portrait", "measure_drift", facts, output=config.output)
     measured: dict[str, list[drift.Stretch]] = {}
     try:
-        for path in config.generator:
-            generator = checkpoints.load_generator(path, preset=preset)
-            sampling = checkpoints.read_header(path).preset.sampling
-            sampling = dataclasses.replace(
-                sampling, steps=config.steps or sampling.steps, window=config.window or sampling.window
-            )
-            pipeline = PortraitPipeline(build_speech_encoder(preset.speech), generator, vae, sampling)
-            name = f"{path.parent.name}/{path.stem}"
+        for name, (path, made) in headers.items():
+            generator = checkpoints.load_generator(path, preset=preset).to(device)
+            encoder = build_speech_encoder(preset.speech, device=device)
+            pipeline = PortraitPipeline(encoder, generator, vae, _sampling(config, made))
             measured[name] = []
             for stretch in drift.measure_drift(
                 pipeline,
@@ -116,14 +122,46 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
                 text = "  ".join(f"{figure} {value:.3f}" for figure, value in figures.items())
                 print(f"{name} {stretch.start_s:6.0f} s: {text}", flush=True)
                 run.log_metrics(
-                    {f"{name}/{figure}": value for figure, value in figures.items()}, round(stretch.start_s)
+                    {f"{figure}/{name}": value for figure, value in figures.items()}, round(stretch.start_s)
                 )
-        publish(config, run, measured, facts, preset.generator)
+        rolling = {n for n, (_, made) in headers.items() if _sampling(config, made).window == "rolling"}
+        text = drift.markdown(measured, facts, preset.generator, rolling=rolling)
+        publish(config, run, measured, facts, text)
     except BaseException:
         run.finish(failed=True)
         raise
     run.finish()
     return measured
+
+
+def _headers(config: MeasureDrift, vae_version: str) -> dict[str, tuple[Path, ModelHeader]]:
+    """The generators by the names that table and curves give them; warns of one that was made for another VAE.
+
+    Raises:
+        ValueError: two of them would have one name.
+    """
+    found: dict[str, tuple[Path, ModelHeader]] = {}
+    for path in config.generator:
+        # MLflow takes no other characters in a curve's name.
+        name = re.sub(r"[^\w.\- ]", "_", f"{path.absolute().parent.name} {path.stem}")
+        if name in found:
+            raise ValueError(
+                f"--generator: {path} and {found[name][0]} would both be called {name!r}: rename a folder"
+            )
+        found[name] = path, checkpoints.read_header(path)
+        trained_on = found[name][1].extra.get("vae_version")
+        if trained_on != vae_version:
+            print(
+                f"warning: {path} was trained on latents of VAE {trained_on or '(not recorded)'}",
+                file=sys.stderr,
+            )
+    return found
+
+
+def _sampling(config: MeasureDrift, made: ModelHeader) -> SamplingConfig:
+    """A generator's own sampling with what the flags say."""
+    own = made.preset.sampling
+    return dataclasses.replace(own, steps=config.steps or own.steps, window=config.window or own.window)
 
 
 def speech(path: Path | None) -> Iterator[Samples]:
@@ -139,10 +177,9 @@ def publish(
     run: tracking.Run,
     measured: dict[str, list[drift.Stretch]],
     facts: dict[str, str],
-    generator: GeneratorConfig,
+    text: str,
 ) -> None:
     """Writes the report to the output folder and to MLflow, and prints it."""
-    text = drift.markdown(measured, facts, generator)
     numbers = {
         name: [{"start_s": stretch.start_s, **stretch.figures()} for stretch in stretches]
         for name, stretches in measured.items()

@@ -6,8 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import command_line
-from jobs.evaluate import hardware
+from jobs import command_line, hardware
 from pipelines import guidance_sweep
 from pipelines.evaluation import GenerationSubject
 from portrait import tracking
@@ -39,6 +38,8 @@ class SweepGuidance:
     """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
     detector: Path | None = None
     """ONNX file of YuNet, which finds the face's five points."""
+    device: hardware.Device = "auto"
+    """Where to compute; auto takes a GPU where there is one."""
     output: Path = Path("runs/guidance")
     """Folder for guidance.md, guidance.csv, the pictures and the tracking store."""
 
@@ -51,8 +52,9 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
         raise ValueError("--identity-weights and --detector go together: give both or neither")
     header, made = checkpoints.read_header(config.vae), checkpoints.read_header(config.generator)
     preset = dataclasses.replace(header.preset, sampling=made.preset.sampling)
-    vae = checkpoints.load_vae(config.vae)
-    generator = checkpoints.load_generator(config.generator, preset=preset)
+    device = hardware.chosen(config.device)
+    vae = checkpoints.load_vae(config.vae).to(device)
+    generator = checkpoints.load_generator(config.generator, preset=preset).to(device)
     embedder = None
     if config.identity_weights is not None and config.detector is not None:
         embedder = FaceEmbedder(config.identity_weights, config.detector)
@@ -64,8 +66,11 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
         "weights": f"{config.vae} {header.version}, {config.generator} {made.version}",
         "data": f"{config.subjects} synthetic heads that no table holds, {config.seconds:g} s, {config.seeds} seeds",
         "sampling": f"{preset.sampling.steps} Euler steps",
-        "hardware": hardware(),
+        "hardware": hardware.described(device),
     }
+    if embedder is not None:
+        facts["identity"] = embedder.id
+    config.output.mkdir(parents=True, exist_ok=True)
     run = tracking.start_run("portrait", "sweep_guidance", facts, output=config.output)
     rows = []
     try:

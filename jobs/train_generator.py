@@ -11,6 +11,7 @@ from pipelines.generator_task import GeneratorTask
 from pipelines.task_options import TrainingOptions, check_weights
 from pipelines.trainer import TrainingResult, fit
 from portrait import presets
+from portrait.storage import checkpoints
 from portrait.storage.latents import LatentTable
 
 
@@ -68,12 +69,15 @@ def generator_task(config: TrainGenerator) -> GeneratorTask:
             "--rollout-share: a rollout reads weights outside the engine's forward pass, which ZeRO stage 3 splits; "
             "use --zero-stage 0, 1 or 2"
         )
+    init = config.initial_weights("generator")
+    if init is not None:  # weights are sampled as they were made to be: a student in its few steps
+        preset = dataclasses.replace(preset, sampling=checkpoints.read_header(init).preset.sampling)
     return GeneratorTask(
         preset=preset,
         latents=latents if "://" in latents else str(Path(latents).absolute()),
         latents_version=LatentTable.open(latents).version,
         training=training,
-        init=config.initial_weights("generator"),
+        init=init,
         activation_checkpointing=config.activation_checkpointing,
         vae=None if config.vae is None else str(config.vae.absolute()),
     )

@@ -14,7 +14,6 @@ from pipelines.generator_task import GeneratorTask
 from pipelines.task import Batch
 from portrait.generator import Generator, SamplingConfig
 from portrait.generator.distillation import distillation_loss
-from portrait.generator.rollout import Rollout
 from portrait.presets import Preset
 from portrait.storage import checkpoints
 
@@ -51,10 +50,19 @@ class DistillationTask(GeneratorTask):
         assert self.init is not None
         return checkpoints.load_generator(self.init, preset=self.preset).requires_grad_(False)
 
-    def _window_loss(
-        self, model: nn.Module, batch: Batch, rng: torch.Generator, rollout: Rollout | None = None
+    def loss(
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        del rollout
+        # The trainer seeds the global generator by (seed, step, rank).
+        del seed, step
+        return self._distillation(model, batch, torch.Generator().manual_seed(int(torch.randint(2**62, ()))))
+
+    def window_loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> torch.Tensor:
+        return self._distillation(model, batch, rng)[0]
+
+    def _distillation(
+        self, model: nn.Module, batch: Batch, rng: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         weight = next(model.parameters())
         return distillation_loss(
             model,

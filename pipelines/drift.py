@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -105,15 +105,15 @@ class Seams:
     """Within blocks."""
 
 
-def seams(stretches: Sequence[Stretch], config: GeneratorConfig) -> Seams:
-    """Compares window and block edges with the rest of a stream whose windows restart (paper)."""
+def seams(stretches: Sequence[Stretch], config: GeneratorConfig, *, rolling: bool = False) -> Seams:
+    """Compares window and block edges with the rest of a stream; a rolling window begins once."""
     differences = np.concatenate([stretch.differences for stretch in stretches])
     block, starts, new_window = 1, [], []
     while (start := block_frame_range(block, config.block_latents)[0]) < len(differences):
         starts.append(start)
         # A window after the first brings one block less: it begins with its context.
         later = block - config.window_blocks
-        new_window.append(later >= 0 and later % (config.window_blocks - 1) == 0)
+        new_window.append(not rolling and later >= 0 and later % (config.window_blocks - 1) == 0)
         block += 1
     block_starts, at_window = np.array(starts), np.array(new_window)
     rest = np.ones(len(differences), bool)
@@ -128,9 +128,16 @@ def seams(stretches: Sequence[Stretch], config: GeneratorConfig) -> Seams:
 
 
 def markdown(
-    measured: Mapping[str, Sequence[Stretch]], facts: Mapping[str, str], config: GeneratorConfig
+    measured: Mapping[str, Sequence[Stretch]],
+    facts: Mapping[str, str],
+    config: GeneratorConfig,
+    *,
+    rolling: Collection[str] = (),
 ) -> str:
-    """First and last minute (or half, of shorter streams) of each generator side by side, then the seams."""
+    """First and last minute (or half, of shorter streams) of each generator side by side, then the seams.
+
+    `rolling`: generators whose window rolls.
+    """
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", "| generator | figure | first minute | last minute | change |", "|---|---|---|---|---|"]
     for name, stretches in measured.items():
@@ -145,7 +152,7 @@ def markdown(
         "|---|---|---|---|",
     ]
     for name, stretches in measured.items():
-        seen = seams(stretches, config)
+        seen = seams(stretches, config, rolling=name in rolling)
         lines.append(f"| {name} | {seen.windows:.2f} | {seen.blocks:.2f} | {seen.elsewhere:.2f} |")
     return "\n".join(lines) + "\n"
 

@@ -103,7 +103,8 @@ def measure_following(
         `follow_right`, `follow_wrong`; `follow_ceiling` is that of the VAE's reconstruction of the true video, with
         the same references: the most that a perfect generator could reach.
     """
-    pipeline = PortraitPipeline(build_speech_encoder(preset.speech), generator, vae, preset.sampling)
+    encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
+    pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
     found: dict[str, list[float]] = {"follow_right": [], "follow_wrong": [], "follow_ceiling": []}
     examples = []
     for subject in subjects:

@@ -147,12 +147,18 @@ class GeneratorTask:
         # The trainer seeds the global generator by (seed, step, rank).
         rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         rollout = draw_rollout(self.training, self.preset.sampling, seed, step)
-        return self._window_loss(model, batch, rng, rollout)
+        return flow_matching_loss(
+            model,
+            batch,
+            config=self.training,
+            rng=rng,
+            rollout=rollout,
+            learn_context=self.training.rollout_share > 0,
+        )
 
-    def _window_loss(
-        self, model: nn.Module, batch: Batch, rng: torch.Generator, rollout: Rollout | None = None
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        return flow_matching_loss(model, batch, config=self.training, rng=rng, rollout=rollout)
+    def window_loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> torch.Tensor:
+        """What an evaluation reports: the same quantity however the model is trained."""
+        return flow_matching_loss(model, batch, config=self.training, rng=rng)[0]
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
         """The flow-matching loss on held-out windows; with a VAE also how a generated mouth follows the speech."""
@@ -185,7 +191,7 @@ class GeneratorTask:
                 for name, value in batch.items()
                 if isinstance(value, torch.Tensor)
             }
-            losses.append(float(self._window_loss(model, tensors, rng)[0]))
+            losses.append(float(self.window_loss(model, tensors, rng)))
         return float(np.mean(losses))
 
     def export(self, model: nn.Module, path: Path, *, extra: Mapping[str, Any]) -> None:

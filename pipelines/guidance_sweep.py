@@ -69,7 +69,7 @@ def sweep(
         seeds: takes of each subject, 2 or more.
         embedder: for the identity; without it that is not measured.
     """
-    encoder = build_speech_encoder(preset.speech)
+    encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
     for audio in scales:
         for reference in scales:
             sampling = replace(preset.sampling, audio_guidance=audio, reference_guidance=reference)

@@ -18,7 +18,7 @@ _META = "vox2_meta.csv"
 class VoxCeleb2Source:
     """Every utterance; who is in VoxCeleb2's own test set stays in the test split, so that figures can be compared.
 
-    The set is known from `vox2_meta.csv` in the root, or else from a folder `test` on the file's path.
+    The set is known from `vox2_meta.csv` in the root, or else from the folder above the identities', `test` or not.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class VoxCeleb2Source:
             if match is None:
                 continue
             identity = match["identity"]
-            is_test = identity in of_test if of_test is not None else "test" in below.split("/")[:-3]
+            is_test = identity in of_test if of_test is not None else _set_folder(path) == "test"
             files.append(
                 Footage(
                     path=file.path,
@@ -80,3 +80,9 @@ class VoxCeleb2Source:
             )
         column = rows[0].index("Set")
         return {row[0] for row in rows[1:] if len(row) > column and row[column] == "test"}
+
+
+def _set_folder(utterance: Path) -> str:
+    """`dev` or `test` of …/test/mp4/idNNNNN/VIDEO/UTTERANCE.mp4, whether or not `mp4` is there."""
+    above = utterance.parents[2]
+    return above.parent.name if above.name in ("mp4", "aac", "m4a") else above.name

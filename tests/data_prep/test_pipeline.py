@@ -194,7 +194,27 @@ def test_a_collections_own_split_is_kept(footage, tmp_path):
     prepare(source, str(uri), SETTINGS, Splits(val=0, test=0))
     rows = ClipTable.open(str(uri)).rows(("identity", "split"))
     # Nobody is left to train on, and nobody is moved: people of test sets alone make a benchmark.
-    assert {row["identity"]: row["split"] for row in rows} == {"ann": "test", "bob": "val", "cem": "test"}
+    kept = {"ann": "test", "bob": "val", "cem": "test"}
+    assert {row["identity"]: row["split"] for row in rows} == kept
+    # The same footage without the list knows no splits; the table does.
+    (folder / "people.csv").unlink()
+    run(folder, uri)
+    assert {row["identity"]: row["split"] for row in ClipTable.open(str(uri)).rows()} == kept
+
+
+def test_who_was_trained_on_does_not_become_a_test(footage, tmp_path):
+    folder, uri = footage(1), tmp_path / "clips.lance"
+    run(folder, uri)
+    (folder / "people.csv").write_text("path,identity,split\nann.mp4,ann,test\n")
+    source = open_source(str(folder), render_folder=tmp_path, identities=folder / "people.csv")
+    with pytest.raises(ValueError, match="ann is in split train of the table, the source says test"):
+        prepare(source, str(uri), SETTINGS, Splits())
+
+
+def test_a_folder_of_other_things_is_not_made_a_table(footage, tmp_path):
+    with pytest.raises(ValueError, match="a folder of its own"):
+        run(footage(1), tmp_path / "footage")
+    assert (tmp_path / "footage" / "ann.mp4").exists()
 
 
 def test_a_survey_says_what_a_run_does_and_writes_nothing(footage, tmp_path):
@@ -207,6 +227,7 @@ def test_a_survey_says_what_a_run_does_and_writes_nothing(footage, tmp_path):
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
     assert (plan.files, plan.known, plan.duplicates) == (5, 2, 1)
     assert "2 known before, 1 repeated, 0 unreadable, 2 to be cut" in plan.text()
+    assert plan.new == {"cem", "dora"}
 
     report = run(folder, uri)
     assert (report.files, report.known, report.duplicates) == (plan.files, plan.known, plan.duplicates)

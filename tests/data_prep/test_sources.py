@@ -88,6 +88,13 @@ def test_voxceleb2_keeps_its_own_test_set(tmp_path):
     assert by_identity(files) == {"id00012": None, "id00015": None, "id00017": "test"}
 
 
+def test_voxceleb2s_test_set_alone_is_still_its_test_set(tmp_path):
+    touch(tmp_path, *VOX)
+    for root in ("test", "test/mp4"):
+        assert by_identity(VoxCeleb2Source(folder=tmp_path / root).files()) == {"id00017": "test"}
+    assert set(by_identity(VoxCeleb2Source(folder=tmp_path / "dev/mp4").files()).values()) == {None}
+
+
 def test_voxceleb2s_metadata_says_more_than_folders(tmp_path):
     touch(tmp_path, *VOX)
     (tmp_path / "vox2_meta.csv").write_text(

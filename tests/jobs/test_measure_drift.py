@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from jobs.measure_drift import MeasureDrift, main
 from portrait import presets, tracking
@@ -41,15 +43,25 @@ def config(tmp_path: Path) -> MeasureDrift:
 def test_generators_stand_side_by_side(config: MeasureDrift) -> None:
     measured = main(config)
     assert {name: len(stretches) for name, stretches in measured.items()} == {
-        "plain/generator": 3,
-        "rollout/generator": 3,
+        "plain generator": 3,
+        "rollout generator": 3,
     }
     table = (config.output / "drift.md").read_text()
-    assert "| rollout/generator | colour |" in table
-    assert len(json.loads((config.output / "drift.json").read_text())["stretches"]["plain/generator"]) == 3
+    assert "| rollout generator | colour |" in table
+    assert len(json.loads((config.output / "drift.json").read_text())["stretches"]["plain generator"]) == 3
     assert (config.output / "drift.png").exists()
     assert (config.output / "frames.png").exists()
-    assert tracking.tracking_uri(config.output)
+    client = MlflowClient(tracking_uri=tracking.tracking_uri(config.output))
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    curve = client.get_metric_history(run.info.run_id, "colour/rollout generator")
+    assert [point.value for point in curve] == pytest.approx(
+        [s.colour for s in measured["rollout generator"]]
+    )
+
+
+def test_generators_of_one_name_are_refused(config: MeasureDrift) -> None:
+    with pytest.raises(ValueError, match="would both be called 'plain generator'"):
+        main(dataclasses.replace(config, generator=(config.generator[0], config.generator[0])))
 
 
 def test_a_stream_that_is_too_short_is_refused(config: MeasureDrift) -> None:

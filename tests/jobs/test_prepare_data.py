@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -29,14 +30,18 @@ def test_synthetic_heads_become_a_table(tmp_path, ray_session, capsys):
 
 
 def test_the_report_says_what_was_left_out(tmp_path, ray_session):
-    source = "synthetic:3x1x1.2"
-    strict = {"output": tmp_path, "clips": str(tmp_path / "strict.lance"), "source": source}
+    strict = PrepareData(
+        source="synthetic:3x1x1.2",
+        output=tmp_path,
+        clips=str(tmp_path / "strict.lance"),
+        filters=Filters(min_face_size=9999),
+    )
     with pytest.raises(ValueError, match=r"face_size [0-9.]+, expected at least 9999"):
-        main(PrepareData(**strict, filters=Filters(min_face_size=9999)))
+        main(strict)
     assert not (tmp_path / "strict.lance.report.html").exists()
     footage = next((tmp_path / "synthetic").rglob("*.mp4")).parent.parent
     (footage / "<b>bad.mp4").write_text("no video")
-    done = main(PrepareData(**strict | {"source": str(footage)}, filters=Filters(min_motion=0.01)))
+    done = main(dataclasses.replace(strict, source=str(footage), filters=Filters(min_motion=0.01)))
     assert isinstance(done, Report)
     page = (tmp_path / "strict.lance.report.html").read_text()
     assert "&lt;b&gt;bad.mp4" in page

@@ -6,8 +6,11 @@ from jobs import command_line, distill_generator, train_generator, train_vae
 from jobs.train_vae import TrainVAE, overridden
 from pipelines.task_options import check_weights
 from portrait import presets
-from portrait.storage import checkpoints
+from portrait.storage import checkpoints, registry
 from portrait.vae import VideoVAE
+
+STARTER = registry.starter_weights("tiny")
+assert STARTER is not None
 
 
 def test_steps_are_shared_among_the_stages_as_the_preset_shares_them() -> None:
@@ -51,7 +54,7 @@ def test_weights_of_another_preset_or_kind_are_refused(tmp_path: Path) -> None:
         (
             distill_generator.main,
             distill_generator.DistillGenerator,
-            ["--teacher", "/nowhere", "--student-steps", "5"],
+            ["--teacher", str(STARTER.generator), "--student-steps", "5"],
             "must divide the teacher's 12, got 5",
         ),
         (

@@ -76,6 +76,9 @@ def test_seams_are_looked_for_where_windows_and_blocks_begin() -> None:
         [stretch(0, differences=part) for part in np.split(differences, 8)], presets.load("tiny").generator
     )
     assert (found.windows, found.blocks, found.elsewhere) == (5, 2, 1)
+    rolling = seams([stretch(0, differences=differences)], presets.load("tiny").generator, rolling=True)
+    assert np.isnan(rolling.windows)
+    assert rolling.blocks > 2
     short = seams([stretch(0, differences=differences[:100])], presets.load("tiny").generator)
     assert np.isnan(short.windows)
     assert (short.blocks, short.elsewhere) == (2, 1)

@@ -74,11 +74,11 @@ def flow_matching_loss(
     config: GeneratorTrainingConfig,
     rng: torch.Generator,
     rollout: Rollout | None = None,
+    learn_context: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The conditional flow-matching loss ‖G(z^t, z_r, a′, t) − (ε − z⁰)‖², averaged over what is to be learnt.
 
-    Padding does not count. Nor does the first block of a window that begins in mid-clip: at inference it is context.
-    Where self-rollout is trained with (`config.rollout_share`) it counts, since rollouts begin with it.
+    Padding does not count, nor does the first block of a window that begins in mid-clip: at inference it is context.
 
     Args:
         generator: a `Generator`, or a wrapper with it as `.module` (DeepSpeed's engine).
@@ -88,6 +88,7 @@ def flow_matching_loss(
         config: dropouts, the history's noise, the shift of the noise levels.
         rng: on the CPU; all draws come from it.
         rollout: makes the history by the model itself, at level 0, instead of noising the true one.
+        learn_context: whether the first block of such a window counts as well: rollouts begin with it.
 
     Returns:
         The loss (float32 scalar), and detached metrics: "flow_loss", and "flow_loss_low" / "flow_loss_high", the loss
@@ -132,7 +133,7 @@ def flow_matching_loss(
         drop_references=(draw(rows) < config.reference_dropout) | ~available.any(dim=1),
     )
     error = (predicted.float() - velocity(clean, target_noise)).square().mean(dim=(1, 3, 4))
-    counts = learnt_latents(batch, context=0 if config.rollout_share else block_latents)
+    counts = learnt_latents(batch, context=0 if learn_context else block_latents)
 
     loss = (error * counts).sum() / counts.sum().clamp(min=1)
     metrics = {"flow_loss": loss.detach()}

@@ -1,11 +1,12 @@
 """Whether a picture shows the same person: cosine similarity of face embeddings.
 
-The weights are not embedded: an ONNX file of a face-recognition network that takes faces of 112×112 aligned by five
-points (MobileFaceNet, ArcFace) and one of YuNet, which finds the points.
+The weights are not embedded: an ONNX file of MobileFaceNet, which takes faces of 112×112 aligned by five points and
+normalised by ImageNet's statistics, and one of YuNet, which finds the points.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -45,6 +46,7 @@ class FaceEmbedder:
             self._net.forward()
         except cv2.error as error:
             raise ValueError(f"{weights}, {detector}: not what OpenCV expects ({error.err})") from error
+        self.id = f"{Path(weights).name} {hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]}"
 
     def embed(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Unit vector [D] of an RGB picture [H, W, 3], or None where no face is found."""

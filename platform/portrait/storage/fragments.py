@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lance
@@ -46,6 +47,25 @@ def exists(uri: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+_LANCE_FOLDERS = frozenset(("data", "_versions", "_transactions", "_deletions", "_indices", "_refs"))
+
+
+def check_target(uri: str) -> None:
+    """Whether a table may be written here.
+
+    Raises:
+        ValueError: a local folder holds something that is not Lance's.
+    """
+    folder = Path(uri)
+    if "://" in uri or not folder.is_dir():
+        return
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in _LANCE_FOLDERS)
+    if foreign:
+        raise ValueError(
+            f"{uri} holds {foreign[0]!r}, which is no part of a table: give the table a folder of its own"
+        )
 
 
 def write_fragments(uri: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> list[str]:

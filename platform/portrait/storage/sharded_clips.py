@@ -17,6 +17,9 @@ from typing import Any, Protocol
 from portrait.storage.clips import ClipTable
 from portrait.storage.shards import INDEX, MEDIA, row_of
 
+_LARGE = frozenset((*MEDIA.values(), "face_boxes"))
+"""Columns that are not kept in memory: a hundred thousand clips must fit."""
+
 
 class Clips(Protocol):
     """What readers need of a collection of clips; `ClipTable` and `ShardedClips` are two."""
@@ -63,7 +66,7 @@ class ShardedClips:
 
     folder: Path
     version: int
-    """Checksum of the index: other shards have another one."""
+    """Checksum of the index, which holds one of all clips: other shards have another one."""
     _rows: list[dict[str, Any]] = field(repr=False)
     _places: list[_Place] = field(repr=False)
 
@@ -99,7 +102,7 @@ class ShardedClips:
     def rows(
         self, columns: Sequence[str] = ("clip_id", "identity", "split", "num_frames")
     ) -> list[dict[str, Any]]:
-        """Columns of all clips; as `ClipTable.rows`."""
+        """Columns of all clips, but for `face_boxes` as `ClipTable.rows`."""
         for name in columns:
             if self._rows and name not in self._rows[0]:
                 raise ValueError(f"column {name!r} cannot be read here; known: {', '.join(self._rows[0])}")
@@ -149,5 +152,5 @@ def _clips_of(shard: Path) -> list[tuple[dict[str, Any], _Place]]:
     clips = []
     for key, sample in samples.items():
         row = row_of(sample)
-        clips.append(({k: v for k, v in row.items() if k not in MEDIA.values()}, _Place(shard, spans[key])))
+        clips.append(({k: v for k, v in row.items() if k not in _LARGE}, _Place(shard, spans[key])))
     return clips

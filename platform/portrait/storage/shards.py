@@ -6,6 +6,7 @@ shards counts them and keeps the table's own metadata.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ def export_shards(
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    content = hashlib.sha256()
     try:
         with webdataset.ShardWriter(
             str(part / _PATTERN), maxcount=10**9, maxsize=shard_bytes, verbose=0
@@ -81,11 +83,17 @@ def export_shards(
                 for index, (video, audio) in zip(indices, table.read_media(indices), strict=True):
                     row = rows[index]
                     text = json.dumps(row, ensure_ascii=False).encode()
+                    for part_of_clip in (text, video, audio):
+                        content.update(part_of_clip)
                     writer.write({"__key__": row["clip_id"], "mp4": video, "flac": audio, "json": text})
                 progress(start + len(indices))
-        metadata = {k.decode(): v.decode() for k, v in (table.dataset.schema.metadata or {}).items()}
         shards = sorted(path.name for path in part.glob("*.tar"))
-        index = {"clips": len(chosen), "shards": shards, "metadata": metadata}
+        index = {
+            "clips": len(chosen),
+            "shards": shards,
+            "metadata": _metadata(table),
+            "content": content.hexdigest(),
+        }
         (part / INDEX).write_text(json.dumps(index, indent=1))
         if folder.exists():
             folder.rmdir()
@@ -112,9 +120,12 @@ def import_shards(
         ValueError: a sample is no clip, a shard is damaged or clips are missing; the table is as it was before.
     """
     index, names = _index(urls)
-    known = (
-        {row["clip_id"] for row in ClipTable.open(uri).rows(("clip_id",))} if fragments.exists(uri) else set()
-    )
+    fragments.check_target(uri)
+    existing = ClipTable.open(uri) if fragments.exists(uri) else None
+    rows = existing.rows(("clip_id", "identity", "split")) if existing is not None else []
+    known, splits = {row["clip_id"] for row in rows}, {row["identity"]: row["split"] for row in rows}
+    if existing is not None and index is not None:
+        _check_metadata(uri, _metadata(existing), index["metadata"])
     before, counts = len(known), {"read": 0, "added": 0}
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -124,6 +135,9 @@ def import_shards(
             progress(counts["read"])
             if row["clip_id"] in known:
                 continue
+            split = splits.setdefault(row["identity"], row["split"])
+            if split != row["split"]:
+                raise ValueError(f"{row['identity']} is in split {row['split']} here, elsewhere in {split}")
             known.add(row["clip_id"])
             counts["added"] += 1
             yield to_batch([row])
@@ -184,6 +198,19 @@ def _index(urls: str | Path) -> tuple[dict[str, Any] | None, str | list[str]]:
     return index, [str(folder / name) for name in index["shards"]]
 
 
+def _metadata(table: ClipTable) -> dict[str, str]:
+    """What the table keeps beside its rows: the settings its clips were cut with."""
+    return {key.decode(): value.decode() for key, value in (table.dataset.schema.metadata or {}).items()}
+
+
+def _check_metadata(uri: str, own: dict[str, str], theirs: dict[str, str]) -> None:
+    for key in own.keys() & theirs.keys():
+        if json.loads(own[key]) != json.loads(theirs[key]):
+            raise ValueError(
+                f"{uri} holds clips with other {key} than the shards: import them into another table"
+            )
+
+
 def _write(uri: str, batches: Iterator[pa.RecordBatch]) -> list[str]:
     """Uncommitted fragments; what goes wrong in reading keeps its own words."""
     reasons: list[Exception] = []
@@ -195,12 +222,12 @@ def _write(uri: str, batches: Iterator[pa.RecordBatch]) -> list[str]:
             reasons.append(error)
             raise
 
+    is_new = "://" not in uri and not Path(uri).exists()
     try:
         return fragments.write_fragments(uri, CLIPS_SCHEMA, watched())
     except OSError as error:
-        if fragments.exists(uri):
-            fragments.remove_unreferenced(ClipTable.open(uri).dataset)
-        elif "://" not in uri:
+        # What a table's folder holds beside its versions may be another run's, not yet committed: that stays.
+        if is_new:
             shutil.rmtree(uri, ignore_errors=True)
         cause = reasons[0] if reasons else error
         raise ValueError(f"nothing was imported: {cause}") from cause

@@ -171,7 +171,7 @@ class VideoVAE(nn.Module):
 
 
 def _check_range(pictures: Tensor, name: str) -> None:
-    """Pictures of 0 … 255 or 0 … 1 by mistake, or NaN, would come out as plausible latents of nothing.
+    """Pictures of 0 … 255 by mistake, or NaN, would come out as plausible latents of nothing.
 
     One reduction, and on a GPU one wait for it, beside an encoder's work; a graph is captured without it.
     """

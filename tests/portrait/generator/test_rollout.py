@@ -96,7 +96,7 @@ def test_the_loss_is_of_the_true_video_with_the_models_own_history_at_level_noth
             calls.append({"history": history, **conditions})
             return generator(history, noised, **conditions)
 
-    config = GeneratorTrainingConfig(steps=1, batch_size=1, learning_rate=1e-3, rollout_share=1.0)
+    config = GeneratorTrainingConfig(steps=1, batch_size=1, learning_rate=1e-3)
     rollout = Rollout(sampling=SAMPLING, level=0.5)
     loss, _ = flow_matching_loss(
         Recorded(), batch, config=config, rng=torch.Generator().manual_seed(0), rollout=rollout
@@ -108,6 +108,31 @@ def test_the_loss_is_of_the_true_video_with_the_models_own_history_at_level_noth
     apart = (history - batch["latents"]).square().mean().sqrt()
     assert 0.05 < apart < 3
     generator.zero_grad()
+
+
+@pytest.mark.parametrize("learn_context", [False, True])
+def test_the_target_is_the_true_video_and_context_counts_where_asked(generator, batch, learn_context):
+    """A model that knows the true video makes no error, but for a constant one in the context of mid-clip windows."""
+    clean = batch["latents"]
+
+    class KnowsTheTruth(torch.nn.Module):
+        module = generator
+
+        def forward(self, history, noised, *, level, **conditions):
+            t = level.repeat_interleave(4, dim=1)[:, None, :, None, None]
+            velocity = (noised - clean) / t
+            velocity[1, :, :4] += 2.0
+            return velocity
+
+    loss, _ = flow_matching_loss(
+        KnowsTheTruth(),
+        batch,
+        config=GeneratorTrainingConfig(steps=1, batch_size=1, learning_rate=1e-3),
+        rng=torch.Generator().manual_seed(0),
+        rollout=Rollout(sampling=SAMPLING, level=0.5),
+        learn_context=learn_context,
+    )
+    assert float(loss) == pytest.approx(2.0**2 * 4 / 24 if learn_context else 0.0, abs=1e-4)
 
 
 def test_numbers_out_of_range_are_refused():

@@ -14,7 +14,7 @@ def test_a_shifted_picture_has_moved_by_that_shift() -> None:
     world = cv2.GaussianBlur(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8), (0, 0), 2)
     shifts = [(0, 0), (3, 0), (0, -5), (-4, 6)]
     frames = np.stack([world[40 - y : 168 - y, 40 - x : 168 - x] for x, y in shifts])
-    np.testing.assert_allclose(head_motion(frames) * 128, shifts, atol=0.3)
+    np.testing.assert_allclose(head_motion(frames.astype(np.uint8)) * 128, shifts, atol=0.3)
 
 
 def test_a_still_picture_does_not_move() -> None:
@@ -31,6 +31,6 @@ def test_diversity_is_the_mean_over_all_pairs() -> None:
 
 
 def test_one_take_or_other_lengths_are_refused() -> None:
-    for takes in ([np.zeros(3)], [np.zeros(3), np.zeros(4)]):
+    for takes in ([np.zeros(3, np.float32)], [np.zeros(3, np.float32), np.zeros(4, np.float32)]):
         with pytest.raises(ValueError, match="two takes or more of one shape"):
             diversity(takes)

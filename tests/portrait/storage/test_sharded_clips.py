@@ -74,6 +74,18 @@ def test_a_resumed_run_sees_the_same_shards_or_is_told(shards: Path) -> None:
         open_clips(str(shards), 7)
 
 
+def test_as_many_other_clips_are_another_version(
+    tmp_path: Path, clip_row: Callable[..., dict[str, Any]]
+) -> None:
+    versions = set()
+    for name in ("one", "two"):
+        uri = str(tmp_path / f"{name}.lance")
+        commit_clips(uri, write_clips(uri, [clip_row(name)]))
+        export_shards(ClipTable.open(uri), tmp_path / name)
+        versions.add(open_clips(str(tmp_path / name)).version)
+    assert len(versions) == 2
+
+
 @pytest.mark.parametrize("harm", ["cut", "gone", "fewer"])
 def test_damage_is_named(shards: Path, harm: str) -> None:
     last = sorted(shards.glob("*.tar"))[-1]

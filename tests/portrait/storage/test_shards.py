@@ -131,6 +131,47 @@ def test_damage_is_named_and_the_table_stays_as_it_was(table: ClipTable, tmp_pat
     assert content(ClipTable.open(str(tmp_path / "clips.lance"))) == content(table)
 
 
+def test_a_folder_that_is_no_table_keeps_what_it_holds(table: ClipTable, tmp_path: Path) -> None:
+    export_shards(table, tmp_path / "shards")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "precious.txt").write_text("keep me")
+    for target in (tmp_path / "home", tmp_path / "shards"):
+        with pytest.raises(ValueError, match="a folder of its own"):
+            import_shards(tmp_path / "shards", str(target))
+    assert (tmp_path / "home" / "precious.txt").read_text() == "keep me"
+    assert not (tmp_path / "shards" / "_versions").exists()
+
+
+def test_a_failed_import_leaves_what_another_run_has_not_committed_yet(
+    table: ClipTable, tmp_path: Path
+) -> None:
+    uri = table.dataset.uri
+    pending = write_clips(uri, [row(100)])
+    export_shards(table, tmp_path / "shards", shard_bytes=30_000)
+    last = sorted((tmp_path / "shards").glob("*.tar"))[-1]
+    last.write_bytes(last.read_bytes()[:700])
+    with pytest.raises(ValueError, match="nothing was imported"):
+        import_shards(tmp_path / "shards", uri)
+    grown = ClipTable(fragments.commit(uri, CLIPS_SCHEMA, pending))
+    assert grown.read_video([40]) == [row(100)["video"]]
+
+
+def test_what_does_not_go_together_is_not_mixed(table: ClipTable, tmp_path: Path) -> None:
+    export_shards(table, tmp_path / "shards")
+    other = str(tmp_path / "other.lance")
+    schema = CLIPS_SCHEMA.with_metadata({"cut_settings": '{"size": 128}'})
+    fragments.commit(other, schema, write_clips(other, [row(100)]))
+    with pytest.raises(ValueError, match="other cut_settings"):
+        import_shards(tmp_path / "shards", other)
+    moved = str(tmp_path / "moved.lance")
+    fragments.commit(
+        moved, CLIPS_SCHEMA, write_clips(moved, [row(100) | {"identity": "person «0»", "split": "test"}])
+    )
+    with pytest.raises(ValueError, match="person «0» is in split train here, elsewhere in test"):
+        import_shards(tmp_path / "shards", moved)
+    assert ClipTable.open(moved).num_rows == 1
+
+
 def test_a_full_folder_and_missing_shards_are_refused(table: ClipTable, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep me")
