@@ -20,6 +20,7 @@ from portrait.media.contact_sheet import SheetRow, contact_sheet
 from portrait.media.tensors import frames_to_tensor, tensor_to_frames
 from portrait.metrics import l1, lip_aperture, psnr
 from portrait.metrics.correlation import correlation
+from portrait.metrics.motion import head_motion
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
 from portrait.storage.sharded_clips import Clips
@@ -101,11 +102,21 @@ def measure_following(
 
     Returns:
         `follow_right`, `follow_wrong`; `follow_ceiling` is that of the VAE's reconstruction of the true video, with
-        the same references: the most that a perfect generator could reach.
+        the same references: the most that a perfect generator could reach. A correlation does not see how far a mouth
+        opens, so `mouth_range` and `head_range` give the deviation of the opening and of the head's place over time
+        as a share of the true video's; `mouth_range_ceiling` is the VAE's.
     """
     encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
     pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
-    found: dict[str, list[float]] = {"follow_right": [], "follow_wrong": [], "follow_ceiling": []}
+    names = (
+        "follow_right",
+        "follow_wrong",
+        "follow_ceiling",
+        "mouth_range",
+        "mouth_range_ceiling",
+        "head_range",
+    )
+    found: dict[str, list[float]] = {name: [] for name in names}
     examples = []
     for subject in subjects:
         shown = subject.references[:references]
@@ -115,6 +126,11 @@ def measure_following(
         for name, frames in (("follow_right", right), ("follow_wrong", wrong), ("follow_ceiling", rebuilt)):
             length = min(len(frames), len(subject.opening))
             found[name].append(correlation(lip_aperture(frames[:length]), subject.opening[:length]))
+        true_range = lip_aperture(subject.frames).std()  # in the same unit, shares of the picture
+        found["mouth_range"].append(lip_aperture(right).std() / true_range)
+        found["mouth_range_ceiling"].append(lip_aperture(rebuilt).std() / true_range)
+        moved, truly_moved = (head_motion(frames).std(axis=0) for frames in (right, subject.frames))
+        found["head_range"].append(float(np.linalg.norm(moved) / np.linalg.norm(truly_moved)))
         examples.append(FollowExample(subject=subject, generated=right))
     # A mouth that does not move correlates with nothing: 0, not "not a number".
     figures = {name: float(np.nan_to_num(values).mean()) for name, values in found.items()}

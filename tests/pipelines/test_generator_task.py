@@ -59,7 +59,9 @@ def test_with_a_vae_an_evaluation_shows_a_generated_clip(
     vae = f"{tmp_path}/vae.safetensors"
     checkpoints.save_model(vae, VideoVAE(micro_preset.vae), kind="vae", preset=micro_preset)
     evaluation = dataclasses.replace(task, vae=vae).evaluate(task.build().eval(), 0)
-    assert {"flow_loss", "follow_right", "follow_wrong", "follow_ceiling"} == set(evaluation.metrics)
+    assert {"flow_loss", "follow_right", "follow_wrong", "follow_ceiling"} < set(evaluation.metrics)
+    assert evaluation.metrics["head_range"] >= 0
+    assert evaluation.metrics["mouth_range"] >= 0
     assert evaluation.pictures["generated"].ndim == 3
 
 
