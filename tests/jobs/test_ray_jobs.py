@@ -55,7 +55,7 @@ def test_data_and_training_run_as_submitted_jobs(
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert (tmp_path / "vae.safetensors").is_file()
 
-    run = _only_run(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = _run_besides_data(f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert run.info.status == "FINISHED"
     assert run.data.params["preset"] == "tiny"
     assert run.data.params["training.zero_stage"] == "2"
@@ -73,10 +73,13 @@ def test_a_users_error_fails_the_job_in_one_line(
     assert "Traceback" not in answer.stdout, shlex.join(train)
 
 
-def _only_run(uri: str) -> Run:
+def _run_besides_data(uri: str) -> Run:
+    """The one run that is left beside data preparation's own."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
+    runs = {run.data.tags["mlflow.runName"]: run for run in client.search_runs(experiments)}
+    assert runs.pop("prepare_data").info.status == "FINISHED"
+    (run,) = runs.values()
     return run
