@@ -28,6 +28,8 @@ class ClipSummary:
     """Its split."""
     seconds: float
     """Its length."""
+    fixed: bool = False
+    """Whether its collection gives the split, which nobody may change then."""
 
 
 @dataclass(frozen=True, kw_only=True)

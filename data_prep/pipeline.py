@@ -69,8 +69,6 @@ class Survey:
     """Those to be cut, with their content's hash."""
     splits: dict[str, str]
     """Split of each identity."""
-    drawn: frozenset[str]
-    """New people, whose split neither the table nor the source knew."""
     new: frozenset[str]
     """New people."""
     earlier: tuple[Record, ...]
@@ -124,7 +122,6 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
         unreadable=tuple(rejects),
         todo=tuple(todo),
         splits=assigned,
-        drawn=frozenset(people - before.keys() - fixed.keys()),
         new=frozenset(people - before.keys()),
         earlier=tuple(earlier),
     )
@@ -167,10 +164,10 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     )
     if report.clips:
         _commit(uri, settings, records, resumed=bool(plan.earlier))
-    elif not fragments.exists(uri):
+    elif not fragments.exists(uri) or not ClipTable.open(uri).num_rows:
         _remove_uncommitted(uri, ledger)
         raise ValueError(_nothing(report))
-    _keep_someone_for_training(lance.dataset(uri), plan.drawn)
+    _keep_someone_for_training(uri, ledger)
     _write_rejects(report)
     ledger.clear()
     return report.with_table(ClipTable.open(uri))
@@ -260,7 +257,15 @@ def _cut(
     # Several shards a core even the load out; a shard is one fragment, so that large runs don't make tiny files.
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     shards = max(min(len(todo), 4 * cores), -(-len(todo) // FILES_PER_SHARD))
-    items = [{**asdict(file), "content": content, "split": assigned[file.identity]} for file, content in todo]
+    items = [
+        {
+            **asdict(file),
+            "content": content,
+            "split": assigned[file.identity],
+            "fixed": file.split is not None,
+        }
+        for file, content in todo
+    ]
     dataset = ray.data.from_items(items, override_num_blocks=shards)
     shard = dataset.map_batches(cut_shard, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     clips = rejects = 0
@@ -287,7 +292,7 @@ def _cut_shard(
     def rows() -> Iterator[dict[str, Any]]:
         try:
             for file in files:
-                content, split = file.pop("content"), file.pop("split")
+                content, split, fixed = file.pop("content"), file.pop("split"), file.pop("fixed")
                 contents.append(content)
                 cut, left_out = cut_file(Footage(**file), content, split, settings)
                 rejects.extend(left_out)
@@ -299,6 +304,7 @@ def _cut_shard(
                             identity=row["identity"],
                             split=row["split"],
                             seconds=seconds,
+                            fixed=fixed,
                         )
                     )
                     yield row
@@ -338,15 +344,20 @@ def _commit(uri: str, settings: CutSettings, records: Sequence[Record], *, resum
         fragments.remove_unreferenced(dataset)
 
 
-def _keep_someone_for_training(dataset: lance.LanceDataset, drawn: frozenset[str]) -> None:
+def _keep_someone_for_training(uri: str, ledger: Ledger) -> None:
     """Splits are given before faces are looked for; if all of `train` was left out, someone else takes its place.
 
-    Only one of this run's new people whose split was drawn: test people of a collection may make a table of their own.
+    Only someone who is new with this run, or with a killed one, and whose split was drawn: test people of a collection
+    may make a table of their own.
     """
+    dataset = lance.dataset(uri)
     if dataset.count_rows("split = 'train'"):
         return
-    present = dataset.to_table(columns=["identity"])["identity"].to_pylist()
-    present = [identity for identity in present if identity in drawn]
+    written = {clip.clip_id: clip for record in ledger.records() for clip in record.clips}
+    rows = ClipTable.open(uri).rows(("clip_id", "identity"))
+    settled = {row["identity"] for row in rows if row["clip_id"] not in written}
+    settled |= {clip.identity for clip in written.values() if clip.fixed}
+    present = [row["identity"] for row in rows if row["identity"] not in settled]
     if not present:
         return
     chosen = max(set(present), key=lambda identity: (present.count(identity), identity)).replace("'", "''")
