@@ -7,6 +7,7 @@ known. A wrong recording of the same length is the control. Shapes: T frames.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,27 +109,21 @@ def measure_following(
     """
     encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
     pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
-    names = (
-        "follow_right",
-        "follow_wrong",
-        "follow_ceiling",
-        "mouth_range",
-        "mouth_range_ceiling",
-        "head_range",
-    )
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[float]] = defaultdict(list)
     examples = []
     for subject in subjects:
         shown = subject.references[:references]
         right = generate(pipeline, vae, shown, subject.audio)
         wrong = generate(pipeline, vae, shown, subject.wrong_audio)
         rebuilt = _reconstructed(vae, subject, references)
-        for name, frames in (("follow_right", right), ("follow_wrong", wrong), ("follow_ceiling", rebuilt)):
-            length = min(len(frames), len(subject.opening))
-            found[name].append(correlation(lip_aperture(frames[:length]), subject.opening[:length]))
+        made = {"right": right, "wrong": wrong, "ceiling": rebuilt}
+        openings = {name: lip_aperture(frames) for name, frames in made.items()}
+        for name, opening in openings.items():
+            length = min(len(opening), len(subject.opening))
+            found[f"follow_{name}"].append(correlation(opening[:length], subject.opening[:length]))
         true_range = lip_aperture(subject.frames).std()  # in the same unit, shares of the picture
-        found["mouth_range"].append(lip_aperture(right).std() / true_range)
-        found["mouth_range_ceiling"].append(lip_aperture(rebuilt).std() / true_range)
+        found["mouth_range"].append(openings["right"].std() / true_range)
+        found["mouth_range_ceiling"].append(openings["ceiling"].std() / true_range)
         moved, truly_moved = (head_motion(frames).std(axis=0) for frames in (right, subject.frames))
         found["head_range"].append(float(np.linalg.norm(moved) / np.linalg.norm(truly_moved)))
         examples.append(FollowExample(subject=subject, generated=right))

@@ -1,8 +1,10 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
+from pipelines import evaluation
 from pipelines.distillation_task import DistillationTask
 from pipelines.generator_task import GeneratorTask, draw_rollout
 from pipelines.task import DataShard
@@ -58,11 +60,27 @@ def test_with_a_vae_an_evaluation_shows_a_generated_clip(
 ) -> None:
     vae = f"{tmp_path}/vae.safetensors"
     checkpoints.save_model(vae, VideoVAE(micro_preset.vae), kind="vae", preset=micro_preset)
-    evaluation = dataclasses.replace(task, vae=vae).evaluate(task.build().eval(), 0)
-    assert {"flow_loss", "follow_right", "follow_wrong", "follow_ceiling"} < set(evaluation.metrics)
-    assert evaluation.metrics["head_range"] >= 0
-    assert evaluation.metrics["mouth_range"] >= 0
-    assert evaluation.pictures["generated"].ndim == 3
+    found = dataclasses.replace(task, vae=vae).evaluate(task.build().eval(), 0)
+    assert {"flow_loss", "follow_right", "follow_wrong", "follow_ceiling"} < set(found.metrics)
+    assert found.pictures["generated"].ndim == 3
+
+
+def test_ranges_are_those_of_the_true_video_where_it_is_what_is_generated(
+    task: GeneratorTask, micro_preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = evaluation.GenerationSubject.synthetic(0, size=64, seconds=1.0)
+    vae, generator = VideoVAE(micro_preset.vae).eval(), task.build().eval()
+
+    def measured(frames: np.ndarray) -> dict[str, float]:
+        monkeypatch.setattr(evaluation, "generate", lambda *_, **__: frames)
+        return evaluation.measure_following(vae, generator, micro_preset, [subject]).figures
+
+    true = measured(subject.frames)
+    assert true["mouth_range"] == pytest.approx(1)
+    assert true["head_range"] == pytest.approx(1)
+    frozen = measured(np.repeat(subject.frames[:1], len(subject.frames), axis=0))
+    assert frozen["mouth_range"] == pytest.approx(0, abs=1e-4)
+    assert frozen["head_range"] == pytest.approx(0, abs=1e-3)
 
 
 def test_rollouts_come_at_their_share_with_levels_within_their_bound():

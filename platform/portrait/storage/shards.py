@@ -178,12 +178,8 @@ def _index(urls: str | Path) -> tuple[dict[str, Any] | None, str | list[str]]:
     """The index, where there is one, and what WebDataset is to open."""
     folder = Path(urls)
     if not folder.is_dir():
-        if (
-            "://" not in str(urls)
-            and not str(urls).startswith("pipe:")
-            and "{" not in str(urls)
-            and not folder.is_file()
-        ):
+        is_pattern = any(mark in str(urls) for mark in ("://", "pipe:", "{"))
+        if not is_pattern and not folder.is_file():
             raise FileNotFoundError(f"no shards at {urls}")
         return None, str(urls)
     names = sorted(str(path) for path in folder.glob("*.tar"))

@@ -180,6 +180,6 @@ def _check_range(pictures: Tensor, name: str) -> None:
     captured = pictures.is_cuda and torch.cuda.is_current_stream_capturing()
     if pictures.numel() == 0 or captured or torch.compiler.is_compiling():
         return
-    low, high = (float(bound) for bound in torch.stack(torch.aminmax(pictures.detach())).tolist())
+    low, high = torch.stack(torch.aminmax(pictures.detach())).tolist()
     if not (low >= -RANGE_TOLERANCE and high <= RANGE_TOLERANCE):  # NaN compares false
         raise ValueError(f"{name} must lie in [−1, 1], got values from {low:g} to {high:g}")
