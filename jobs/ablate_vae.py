@@ -87,14 +87,10 @@ def main(config: AblateVAE) -> Tables:
         "hardware": hardware.described("cuda" if settings.gpu else "cpu"),
     }
     run = open_run(config, facts)
-    try:
+    with run:
         tables, steps = train_and_measure(config, task, dataclasses.replace(settings, parent=run), benchmarks)
         facts["steps made"] = ", ".join(f"{name} {count}" for name, count in steps.items())
         publish(config.folder, run, tables, facts)
-    except BaseException:
-        run.finish(failed=True)
-        raise
-    run.finish()
     return tables
 
 

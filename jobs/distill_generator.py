@@ -39,13 +39,8 @@ def main(config: DistillGenerator) -> TrainingResult:
     check_weights(config.teacher, "generator", preset)
     check_steps(checkpoints.read_header(config.teacher).preset.sampling, config.student_steps)
     task = generator_task(dataclasses.replace(config, init=str(config.teacher)))
-    fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
-    student = DistillationTask(**fields | {"student_steps": config.student_steps, "kind": "student"})
-    result = fit(student, config.connect(), resume=config.resume)
-    print(f"\nstudent after {result.steps} steps: {result.weights}")
-    for name, value in result.figures.items():
-        print(f"  {name:18} {value:.3f}")
-    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+    result = fit(DistillationTask.of(task, config.student_steps), config.connect(), resume=config.resume)
+    print(result.text("student"))
     return result
 
 

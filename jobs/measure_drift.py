@@ -23,7 +23,7 @@ from portrait.generator import SamplingConfig
 from portrait.media.audio import read_audio
 from portrait.media.contact_sheet import SheetRow, contact_sheet, save_png
 from portrait.media.image import read_image
-from portrait.metrics.identity import FaceEmbedder
+from portrait.metrics.identity import embedder_of
 from portrait.speech import build_speech_encoder
 from portrait.speech.encoder import Samples
 from portrait.storage import checkpoints
@@ -74,8 +74,6 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
         raise ValueError(
             f"--minutes must give two stretches of {config.stretch_seconds:g} s at least, got {config.minutes:g}"
         )
-    if (config.identity_weights is None) != (config.detector is None):
-        raise ValueError("--identity-weights and --detector go together: give both or neither")
     header = checkpoints.read_header(config.vae)
     preset, size = header.preset, header.preset.video.size
     device = hardware.chosen(config.device)
@@ -86,9 +84,7 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
     else:
         pictures = [render_clip(UNSEEN_IDENTITIES, 0.2, size=size).frames[0]]
     portrait = prepare_portrait(vae, pictures, vae_version=header.version, size=size)
-    embedder = None
-    if config.identity_weights is not None and config.detector is not None:
-        embedder = FaceEmbedder(config.identity_weights, config.detector)
+    embedder = embedder_of(config.identity_weights, config.detector)
     facts = {
         "VAE": f"{config.vae} {header.version}",
         "generators": ", ".join(f"{name} {made.version}" for name, (_, made) in headers.items()),
@@ -103,7 +99,7 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
     config.output.mkdir(parents=True, exist_ok=True)
     run = tracking.start_run("portrait", "measure_drift", facts, output=config.output)
     measured: dict[str, list[drift.Stretch]] = {}
-    try:
+    with run:
         for name, (path, made) in headers.items():
             generator = checkpoints.load_generator(path, preset=preset).to(device)
             encoder = build_speech_encoder(preset.speech, device=device)
@@ -127,10 +123,6 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
         rolling = {n for n, (_, made) in headers.items() if _sampling(config, made).window == "rolling"}
         text = drift.markdown(measured, facts, preset.generator, rolling=rolling)
         publish(config, run, measured, facts, text)
-    except BaseException:
-        run.finish(failed=True)
-        raise
-    run.finish()
     return measured
 
 

@@ -11,7 +11,7 @@ from pipelines import guidance_sweep
 from pipelines.evaluation import GenerationSubject
 from portrait import tracking
 from portrait.media.contact_sheet import SheetRow, contact_sheet, save_png
-from portrait.metrics.identity import FaceEmbedder
+from portrait.metrics.identity import embedder_of
 from portrait.storage import checkpoints
 
 
@@ -48,16 +48,12 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
     """Measures, writes the report and prints it."""
     if config.subjects < 1 or config.seeds < 2 or not config.scales:
         raise ValueError("--subjects must be 1 or more, --seeds 2 or more, --scales not empty")
-    if (config.identity_weights is None) != (config.detector is None):
-        raise ValueError("--identity-weights and --detector go together: give both or neither")
     header, made = checkpoints.read_header(config.vae), checkpoints.read_header(config.generator)
     preset = dataclasses.replace(header.preset, sampling=made.preset.sampling)
     device = hardware.chosen(config.device)
     vae = checkpoints.load_vae(config.vae).to(device)
     generator = checkpoints.load_generator(config.generator, preset=preset).to(device)
-    embedder = None
-    if config.identity_weights is not None and config.detector is not None:
-        embedder = FaceEmbedder(config.identity_weights, config.detector)
+    embedder = embedder_of(config.identity_weights, config.detector)
     subjects = [
         GenerationSubject.synthetic(number, size=preset.video.size, seconds=config.seconds)
         for number in range(config.subjects)
@@ -73,7 +69,7 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
     config.output.mkdir(parents=True, exist_ok=True)
     run = tracking.start_run("portrait", "sweep_guidance", facts, output=config.output)
     rows = []
-    try:
+    with run:
         for step, row in enumerate(
             guidance_sweep.sweep(
                 vae,
@@ -91,10 +87,6 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
             scales = {"audio_guidance": row.audio, "reference_guidance": row.reference}
             run.log_metrics(scales | dict(row.figures), step)
         publish(config, run, rows, facts)
-    except BaseException:
-        run.finish(failed=True)
-        raise
-    run.finish()
     return rows
 
 

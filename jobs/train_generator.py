@@ -41,10 +41,7 @@ def main(config: TrainGenerator) -> TrainingResult:
     task = generator_task(config)
     settings = config.connect()
     result = fit(task, settings, resume=config.resume)
-    print(f"\ngenerator after {result.steps} steps: {result.weights}")
-    for name, value in result.figures.items():
-        print(f"  {name:16} {value:.3f}")
-    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+    print(result.text("generator"))
     return result
 
 

@@ -45,10 +45,7 @@ def main(config: TrainVAE) -> TrainingResult:
     task = vae_task(config)
     settings = config.connect()
     result = fit(task, settings, resume=config.resume)
-    print(f"\nVAE after {result.steps} steps: {result.weights}")
-    for name, value in result.figures.items():
-        print(f"  {name:12} {value:.3f}")
-    print(f"MLflow: {result.run.uri} run {result.run.run_id}")
+    print(result.text("VAE"))
     return result
 
 

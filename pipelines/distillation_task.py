@@ -26,6 +26,16 @@ class DistillationTask(GeneratorTask):
     """The student's Euler steps, a divisor of the preset's."""
     kind: str = "student"
 
+    @classmethod
+    def of(cls, task: GeneratorTask, student_steps: int) -> DistillationTask:
+        """Distils what `task` starts from, on its data."""
+        fields = {
+            field.name: getattr(task, field.name)
+            for field in dataclasses.fields(task)
+            if field.name != "kind"
+        }
+        return cls(**fields, student_steps=student_steps)
+
     def params(self) -> dict[str, Any]:
         return super().params() | {"student_steps": self.student_steps}
 

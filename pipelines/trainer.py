@@ -36,6 +36,17 @@ class TrainingResult:
     run: tracking.Run
     """Its MLflow run."""
 
+    def text(self, model: str) -> str:
+        """For the terminal: where the weights are and what they reach; `model` is what to call it."""
+        width = max(map(len, self.figures), default=0)
+        return "\n".join(
+            (
+                f"\n{model} after {self.steps} steps: {self.weights}",
+                *(f"  {name:{width}} {value:.3f}" for name, value in self.figures.items()),
+                f"MLflow: {self.run.uri} run {self.run.run_id}",
+            )
+        )
+
 
 def fit(task: Task, settings: TrainingSettings, *, resume: bool = False) -> TrainingResult:
     """Trains `task` and exports its averaged weights to `<output>/<kind>.safetensors`.

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -50,6 +50,13 @@ class Run:
     """MLflow's id of the run."""
     uri: str
     """Tracking URI of the store that holds it."""
+
+    def __enter__(self) -> Self:
+        """Within `with` the run ends where the block does, as failed if an error or an interruption ended it."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.finish(failed=kind is not None)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Parameters, nested ones by dotted names; a parameter can't be changed once logged."""

@@ -100,8 +100,7 @@ def test_a_student_carries_its_few_steps_with_it(task: GeneratorTask, tmp_path: 
         check_steps(task.preset.sampling, 3)
     teacher = f"{tmp_path}/teacher.safetensors"
     checkpoints.save_model(teacher, task.build(), kind="generator", preset=task.preset)
-    fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
-    student = DistillationTask(**fields | {"init": teacher, "student_steps": 1, "kind": "student"})
+    student = DistillationTask.of(dataclasses.replace(task, init=teacher), 1)
     result = fit(student, TrainingSettings(output=output, workers=0))
     assert result.weights.name == "student.safetensors"
     header = checkpoints.read_header(result.weights)

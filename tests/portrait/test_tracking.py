@@ -1,7 +1,9 @@
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from portrait import tracking
 
@@ -45,3 +47,17 @@ def test_a_server_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nested_parameters_become_dotted_names() -> None:
     assert tracking.flatten({"a": {"b": {"c": 1}}, "d": [2]}) == {"a.b.c": 1, "d": [2]}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (ValueError, "FAILED"), (KeyboardInterrupt, "FAILED")]
+)
+def test_a_run_ends_where_its_block_ends(
+    output: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | None, status: str
+) -> None:
+    monkeypatch.delenv(tracking.TRACKING_URI_VARIABLE, raising=False)
+    run = tracking.start_run("test", "block", {}, output=output)
+    with contextlib.nullcontext() if error is None else pytest.raises(error), run:
+        if error is not None:
+            raise error
+    assert MlflowClient(tracking_uri=run.uri).get_run(run.run_id).info.status == status

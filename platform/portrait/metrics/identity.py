@@ -67,6 +67,17 @@ class FaceEmbedder:
         return vector / np.linalg.norm(vector)
 
 
+def embedder_of(weights: Path | None, detector: Path | None) -> FaceEmbedder | None:
+    """The embedder of two optional files, None where neither is given.
+
+    Raises:
+        ValueError: only one is given, or as `FaceEmbedder`.
+    """
+    if (weights is None) != (detector is None):
+        raise ValueError("identity weights and a face detector go together: give both or neither")
+    return FaceEmbedder(weights, detector) if weights is not None and detector is not None else None
+
+
 def identity_similarity(
     embedder: FaceEmbedder, frames: NDArray[np.uint8], references: NDArray[np.uint8]
 ) -> float | None:
