@@ -18,7 +18,7 @@ from portrait import tracking
 from portrait.media.contact_sheet import save_png
 from portrait.metrics import LPIPS
 from portrait.storage import checkpoints
-from portrait.storage.sharded_clips import Clips, open_clips
+from portrait.storage.clip_collections import Clips, open_clips
 
 Tables = Mapping[str, Sequence[ablation.Row]]
 """Rows by the name of the benchmark."""

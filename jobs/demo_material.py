@@ -16,7 +16,7 @@ from pipelines.reconstruction import HeldOutClip, held_out_split, read_clips
 from portrait.media.audio import decode_flac, write_wav
 from portrait.media.contact_sheet import save_png
 from portrait.metrics import lip_aperture
-from portrait.storage.sharded_clips import Clips, open_clips
+from portrait.storage.clip_collections import Clips, open_clips
 from portrait.synthetic import speech
 
 SAMPLES_PER_FRAME = 640

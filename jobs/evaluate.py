@@ -12,7 +12,7 @@ from pipelines import evaluation
 from portrait import tracking
 from portrait.media.contact_sheet import save_png
 from portrait.storage import checkpoints
-from portrait.storage.sharded_clips import open_clips
+from portrait.storage.clip_collections import open_clips
 
 
 @dataclass(frozen=True, kw_only=True)

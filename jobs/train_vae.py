@@ -13,7 +13,7 @@ from pipelines.trainer import TrainingResult, fit
 from pipelines.vae_task import VAETask
 from portrait import presets
 from portrait.presets import VAETrainingConfig
-from portrait.storage.sharded_clips import open_clips
+from portrait.storage.clip_collections import open_clips
 
 logger = logging.getLogger(__name__)
 

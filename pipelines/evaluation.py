@@ -24,7 +24,7 @@ from portrait.metrics.correlation import correlation
 from portrait.metrics.motion import head_motion
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
-from portrait.storage.sharded_clips import Clips
+from portrait.storage.clip_collections import Clips
 from portrait.streaming import PortraitPipeline, prepare_portrait
 from portrait.synthetic import render_clip
 from portrait.vae import VideoVAE

@@ -23,8 +23,8 @@ from portrait.media.tensors import frames_to_tensor
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
 from portrait.storage import checkpoints, fragments
+from portrait.storage.clip_collections import open_clips
 from portrait.storage.latents import LatentRow, LatentTable
-from portrait.storage.sharded_clips import open_clips
 
 REFERENCE_PICTURES = 8
 """K, frames of a clip that are also encoded as pictures."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from portrait.layers.causal_conv import History
 from portrait.media.mp4 import decode_window
 from portrait.media.tensors import frames_to_tensor
+from portrait.storage.clip_collections import Clips
 from portrait.storage.clips import SPLITS
-from portrait.storage.sharded_clips import Clips
 from portrait.vae import VideoVAE
 from portrait.vae.posterior import Posterior
 

@@ -28,8 +28,8 @@ from portrait.metrics.perceptual import find_backbone
 from portrait.presets import Preset, VAEStage, VAETrainingConfig
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
+from portrait.storage.clip_collections import open_clips
 from portrait.storage.reader import ClipWindows, EpochSampler, batches
-from portrait.storage.sharded_clips import open_clips
 from portrait.vae import VideoVAE
 
 logger = logging.getLogger(__name__)

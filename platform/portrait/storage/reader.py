@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from portrait.media.video import decode_window
+from portrait.storage.clip_collections import open_clips
 from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS
 from portrait.storage.latent_windows import LatentWindows
 from portrait.storage.sampler import Draw, EpochSampler, batches, collate
-from portrait.storage.sharded_clips import open_clips
 
 __all__ = ["ClipWindows", "Draw", "EpochSampler", "LatentWindows", "batches", "collate"]
 

@@ -12,43 +12,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from portrait.storage.clips import ClipTable
 from portrait.storage.shards import INDEX, MEDIA, row_of
 
 _LARGE = frozenset((*MEDIA.values(), "face_boxes"))
 """Columns that are not kept in memory: a hundred thousand clips must fit."""
-
-
-class Clips(Protocol):
-    """What readers need of a collection of clips; `ClipTable` and `ShardedClips` are two."""
-
-    @property
-    def num_rows(self) -> int: ...
-
-    @property
-    def version(self) -> int: ...
-
-    def rows(self, columns: Sequence[str] = ...) -> list[dict[str, Any]]: ...
-
-    def read_video(self, indices: Sequence[int]) -> list[bytes]: ...
-
-    def read_audio(self, indices: Sequence[int]) -> list[bytes]: ...
-
-    def read_media(self, indices: Sequence[int]) -> list[tuple[bytes, bytes]]: ...
-
-
-def open_clips(uri: str, version: int | None = None) -> Clips:
-    """A clips table, or the shards that `export_shards` wrote into a local folder.
-
-    Raises:
-        FileNotFoundError: there is neither, or not in that version.
-        ValueError: what is there is neither.
-    """
-    if "://" not in uri and (Path(uri) / INDEX).is_file():
-        return ShardedClips.open(Path(uri), version)
-    return ClipTable.open(uri, version)
 
 
 @dataclass(frozen=True)

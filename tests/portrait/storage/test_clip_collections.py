@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from portrait.media.video import encode_video
+from portrait.storage.clip_collections import open_clips
 from portrait.storage.clips import ClipTable, commit_clips, write_clips
 from portrait.storage.reader import ClipWindows, Draw
-from portrait.storage.sharded_clips import ShardedClips, open_clips
+from portrait.storage.sharded_clips import ShardedClips
 from portrait.storage.shards import export_shards
 
 
