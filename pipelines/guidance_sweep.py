@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,23 +72,21 @@ def sweep(
         embedder: for the identity; without it that is not measured.
     """
     encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
-    for audio in scales:
-        for reference in scales:
-            sampling = replace(preset.sampling, audio_guidance=audio, reference_guidance=reference)
-            pipeline = PortraitPipeline(encoder, generator, vae, sampling)
-            found: dict[str, list[float]] = {}
-            shown = None
-            for subject in subjects:
-                takes = [
-                    generate(pipeline, vae, subject.references[:1], subject.audio, seed=seed)
-                    for seed in range(seeds)
-                ]
-                shown = takes[0][-1] if shown is None else shown
-                for name, value in figures_of(subject, takes, embedder).items():
-                    found.setdefault(name, []).append(value)
-            assert shown is not None
-            means = {name: float(np.mean(values)) for name, values in found.items()}
-            yield Row(audio=audio, reference=reference, figures=means, shown=shown)
+    for audio, reference in product(scales, repeat=2):
+        sampling = replace(preset.sampling, audio_guidance=audio, reference_guidance=reference)
+        pipeline = PortraitPipeline(encoder, generator, vae, sampling)
+        found: dict[str, list[float]] = defaultdict(list)
+        last_frames = []
+        for subject in subjects:
+            takes = [
+                generate(pipeline, vae, subject.references[:1], subject.audio, seed=seed)
+                for seed in range(seeds)
+            ]
+            last_frames.append(takes[0][-1])
+            for name, value in figures_of(subject, takes, embedder).items():
+                found[name].append(value)
+        means = {name: float(np.mean(values)) for name, values in found.items()}
+        yield Row(audio=audio, reference=reference, figures=means, shown=last_frames[0])
 
 
 def figures_of(

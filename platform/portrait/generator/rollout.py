@@ -36,7 +36,7 @@ class Rollout:
 def rolled_out(
     generator: Generator, batch: Mapping[str, Tensor], rollout: Rollout, rng: torch.Generator
 ) -> Tensor:
-    """The window's latents as the model itself would have left them.
+    """The window's latents as the model itself would have left them, but for the last block, which is nobody's history.
 
     Args:
         generator: its weights as they are; no gradient flows.
@@ -58,10 +58,11 @@ def rolled_out(
     embedding = generator.embed_speech(batch["speech"], is_first).float()
     noise = torch.randn(clean.shape, generator=rng).to(device)
     start = (1 - rollout.level) * clean + rollout.level * noise
-    blocks, speech = start.split(k, dim=2), embedding.split(k, dim=1)
+    *blocks, _ = start.split(k, dim=2)
+    speech = embedding.split(k, dim=1)
     made: list[Tensor] = []
     for number, block in enumerate(blocks):
         if number:
             sampler.append(cache, made[-1], speech[number - 1])
         made.append(sampler.sample(cache, block, speech[number]))
-    return torch.cat(made, dim=2)
+    return torch.cat([*made, clean[:, :, -k:]], dim=2)

@@ -60,12 +60,14 @@ class BlockSampler:
         *,
         start: float = 1.0,
     ) -> None:
-        """Args:
-        generator: whose velocity is integrated.
-        sampling: steps, shift, guidance scales.
-        guidance: the fewest passes for the sampling's scales, if not given.
-        start: noise level of what `sample` is given, in (0, 1]: below 1 it finishes blocks that are only partly
-            noise, in as many steps.
+        """A sampler of a generator.
+
+        Args:
+            generator: whose velocity is integrated.
+            sampling: steps, shift, guidance scales.
+            guidance: the fewest passes for the sampling's scales, if not given.
+            start: noise level of what `sample` is given, in (0, 1]: below 1 it finishes blocks that are only partly
+                noise, in as many steps.
         """
         self.generator = generator
         self.guidance = guidance or Guidance.of(sampling)

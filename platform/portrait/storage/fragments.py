@@ -56,10 +56,10 @@ def check_target(uri: str) -> None:
     """Whether a table may be written here.
 
     Raises:
-        ValueError: a local folder holds something that is not Lance's.
+        ValueError: a local folder is no table yet and holds something that is not Lance's.
     """
     folder = Path(uri)
-    if "://" in uri or not folder.is_dir():
+    if "://" in uri or not folder.is_dir() or exists(uri):
         return
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in _LANCE_FOLDERS)
     if foreign:
