@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -90,6 +91,11 @@ class Reject:
     """Beginning of the part that was left out; None for the whole file."""
     end_s: float | None = None
     """Its end."""
+
+    @property
+    def kind(self) -> str:
+        """The reason without its numbers, so that like ones can be counted together."""
+        return re.sub(r"[0-9]+(\.[0-9]+)?", "#", self.reason)
 
     def __str__(self) -> str:
         part = "" if self.start_s is None else f" [{self.start_s:.1f}–{self.end_s:.1f} s]"

@@ -45,27 +45,31 @@ class Report:
             lines.append((split, len(of_split), len({row["identity"] for row in of_split}), hours))
         return replace(self, table_rows=len(rows), table_version=table.version, table_splits=tuple(lines))
 
-    def text(self) -> str:
-        """The summary: what was added, what the table holds, what was left out and why."""
+    def summary(self) -> str:
+        """What was added and what the table holds."""
         seconds = sum(clip.seconds for clip in self.clips)
         identities = len({clip.identity for clip in self.clips})
-        lines = [
-            f"{self.files} files: {self.known} known before, {self.duplicates} repeated, "
-            f"{len({reject.path for reject in self.rejects})} left out in whole or part",
-            f"added {len(self.clips)} clips of {identities} identities, {seconds / 3600:.3f} h",
-            "",
-            f"{'split':<8}{'clips':>8}{'identities':>12}{'hours':>9}",
-            *(
-                f"{name:<8}{clips:>8}{people:>12}{hours:>9.3f}"
-                for name, clips, people, hours in self.table_splits
-            ),
-        ]
+        return "\n".join(
+            (
+                f"{self.files} files: {self.known} known before, {self.duplicates} repeated, "
+                f"{len({reject.path for reject in self.rejects})} left out in whole or part",
+                f"added {len(self.clips)} clips of {identities} identities, {seconds / 3600:.3f} h",
+                "",
+                f"{'split':<8}{'clips':>8}{'identities':>12}{'hours':>9}",
+                *(
+                    f"{name:<8}{clips:>8}{people:>12}{hours:>9.3f}"
+                    for name, clips, people, hours in self.table_splits
+                ),
+            )
+        )
+
+    def text(self) -> str:
+        """The summary, then what was left out and why."""
+        lines = [self.summary()]
         if self.rejects:
             lines += ["", f"left out ({len(self.rejects)}, all in {self.rejects_path}):"]
             lines += [f"  {reject}" for reject in self.rejects[:SHOWN_REJECTS]]
             if len(self.rejects) > SHOWN_REJECTS:
-                reasons = Counter(
-                    reject.reason.split(":")[-1].strip() for reject in self.rejects[SHOWN_REJECTS:]
-                )
+                reasons = Counter(reject.kind for reject in self.rejects[SHOWN_REJECTS:])
                 lines += [f"  … and {count} more: {reason}" for reason, count in reasons.most_common(10)]
         return "\n".join(lines)

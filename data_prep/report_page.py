@@ -44,7 +44,7 @@ def page(report: Report, table: ClipTable, filters: Filters) -> str:
     parts = [
         "<!doctype html><meta charset='utf-8'><title>Data preparation</title>",
         f"<style>{_STYLE}</style><h1>Data preparation</h1>",
-        f"<pre>{html.escape(report.text().split(chr(10) + chr(10) + 'left out')[0])}</pre>",
+        f"<pre>{html.escape(report.summary())}</pre>",
         "<h2>Clips</h2>" + _thumbnails(report, table),
         "<h2>Quality</h2>" + _histograms(table, filters),
         "<h2>Left out</h2>" + _rejects(report),
@@ -98,18 +98,13 @@ def _rejects(report: Report) -> str:
         return "<p>Nothing.</p>"
     files = defaultdict(list)
     for reject in report.rejects:
-        files[_kind(reject.reason)].append(reject)
+        files[reject.kind].append(reject)
     counts = Counter({kind: len(found) for kind, found in files.items()})
     lines = ["<table><tr><th>how often</th><th>why</th><th>for instance</th></tr>"]
     for kind, count in counts.most_common():
         some = "<br>".join(f"<code>{html.escape(str(reject))}</code>" for reject in files[kind][:5])
         lines.append(f"<tr><td class='n'>{count}</td><td>{html.escape(kind)}</td><td>{some}</td></tr>")
     return "".join(lines) + f"</table><p>All of them: <code>{html.escape(report.rejects_path)}</code></p>"
-
-
-def _kind(reason: str) -> str:
-    """A reason without its numbers, so that like ones are counted together."""
-    return "".join("#" if char.isdigit() else char for char in reason).replace("##", "#").replace("##", "#")
 
 
 def _jpeg(frame: np.ndarray) -> str:

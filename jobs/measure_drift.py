@@ -74,6 +74,7 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
         raise ValueError(
             f"--minutes must give two stretches of {config.stretch_seconds:g} s at least, got {config.minutes:g}"
         )
+    embedder = embedder_of(config.identity_weights, config.detector)
     header = checkpoints.read_header(config.vae)
     preset, size = header.preset, header.preset.video.size
     device = hardware.chosen(config.device)
@@ -84,7 +85,6 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
     else:
         pictures = [render_clip(UNSEEN_IDENTITIES, 0.2, size=size).frames[0]]
     portrait = prepare_portrait(vae, pictures, vae_version=header.version, size=size)
-    embedder = embedder_of(config.identity_weights, config.detector)
     facts = {
         "VAE": f"{config.vae} {header.version}",
         "generators": ", ".join(f"{name} {made.version}" for name, (_, made) in headers.items()),

@@ -48,12 +48,12 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
     """Measures, writes the report and prints it."""
     if config.subjects < 1 or config.seeds < 2 or not config.scales:
         raise ValueError("--subjects must be 1 or more, --seeds 2 or more, --scales not empty")
+    embedder = embedder_of(config.identity_weights, config.detector)
     header, made = checkpoints.read_header(config.vae), checkpoints.read_header(config.generator)
     preset = dataclasses.replace(header.preset, sampling=made.preset.sampling)
     device = hardware.chosen(config.device)
     vae = checkpoints.load_vae(config.vae).to(device)
     generator = checkpoints.load_generator(config.generator, preset=preset).to(device)
-    embedder = embedder_of(config.identity_weights, config.detector)
     subjects = [
         GenerationSubject.synthetic(number, size=preset.video.size, seconds=config.seconds)
         for number in range(config.subjects)

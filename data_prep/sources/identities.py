@@ -26,9 +26,11 @@ class NamedByTable:
         return self.source.name
 
     def files(self) -> list[Footage]:
-        """Raises:
-        FileNotFoundError: there is no such table, or it names a file that is not there.
-        ValueError: a column is missing, a cell is empty, a split unknown, or one identity has two splits.
+        """The named files, in the table's order.
+
+        Raises:
+            FileNotFoundError: there is no such table, or it names a file that is not there.
+            ValueError: a column is missing, a cell is empty, a split unknown, or one identity has two splits.
         """
         known = {file.path: file for file in self.source.files()}
         named, splits = [], {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from data_prep.sources.folder import FolderSource
 from data_prep.sources.footage import Footage
 
-_PERSON = re.compile(r"(?:^|/)(?P<identity>id[0-9]{5})/[^/]+/[^/]+$")
+_PERSON = re.compile(r"/(?P<identity>id[0-9]{5})/[^/]+/[^/]+$")
 _META = "vox2_meta.csv"
 
 
@@ -31,19 +31,19 @@ class VoxCeleb2Source:
         return "voxceleb2"
 
     def files(self) -> list[Footage]:
-        """Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no video in VoxCeleb2's layout, or its metadata is not VoxCeleb2's.
+        """Every utterance, in the paths' order.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            ValueError: it holds no video in VoxCeleb2's layout, or its metadata is not VoxCeleb2's.
         """
         # The folder's own walk finds the files; whose they are is read from their paths here.
         listed = FolderSource(folder=self.folder, licence=self.licence).files()
-        root = self.folder.resolve()
         of_test = self._test_identities()
         files = []
         for file in listed:
             path = Path(file.path)
-            below = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-            match = _PERSON.search(below)
+            match = _PERSON.search(path.as_posix())
             if match is None:
                 continue
             identity = match["identity"]
@@ -70,11 +70,8 @@ class VoxCeleb2Source:
             return None
         with path.open(newline="") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-        if (
-            not rows
-            or "Set" not in rows[0]
-            or not any(re.fullmatch("id[0-9]{5}", c) for r in rows for c in r)
-        ):
+        has_people = any(re.fullmatch("id[0-9]{5}", row[0]) for row in rows)
+        if not has_people or "Set" not in rows[0]:
             raise ValueError(
                 f"{path} is not VoxCeleb2's metadata: a column 'Set' and identities id00012 … are expected"
             )

@@ -145,4 +145,5 @@ def test_a_clip_that_misses_a_threshold_is_left_out_with_its_value(heads):
     assert len(cut(heads[0], passing)[0]) == 1
     rows, (reject,) = cut(heads[0], replace(SETTINGS, filters=Filters(min_sharpness=row["sharpness"] * 1.01)))
     assert rows == []
+    assert reject.kind == "sharpness #, expected at least #"
     assert reject.reason.startswith(f"sharpness {row['sharpness']:.3g}, expected at least")

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 
 def check_steps(teacher: SamplingConfig, steps: int) -> None:
-    """Raises:
-    ValueError: the student's steps are not a whole share of the teacher's.
+    """Whether a student of so many steps can follow the teacher.
+
+    Raises:
+        ValueError: they are not a whole share of the teacher's.
     """
     if steps < 1 or teacher.steps % steps:
         raise ValueError(f"the student's steps must divide the teacher's {teacher.steps}, got {steps}")

@@ -28,7 +28,9 @@ class FaceEmbedder:
     """Embeds the largest face of a picture."""
 
     def __init__(self, weights: str | Path, detector: str | Path) -> None:
-        """Args:
+        """Loads both networks.
+
+        Args:
             weights: ONNX file of the recognition network.
             detector: ONNX file of YuNet, the export with a fixed 640×640 input.
 
