@@ -2,7 +2,9 @@
 
 Four models are trained alike (paper, "Ablation: reference guidance and causal residual video auto-encoding"): with and
 without CR-VA, each once with 0 … 3 references and once without any. A row of the table is one of them at one number of
-references M; its ΔPSNR is against the model without references and of the same resampling.
+references M; its ΔPSNR is against the model without references and of the same resampling. Beyond the paper's rows, the
+models trained with references are also measured with none given (M = 0): what references are worth to one and the same
+model.
 """
 
 from __future__ import annotations
@@ -39,23 +41,28 @@ class Arm:
     """What the table calls it."""
     residual: bool
     """Whether it has CR-VA."""
-    counts: tuple[int, ...]
-    """Numbers of references at which it is measured; (0,) for a model that is trained without any."""
+    references: bool
+    """Whether it is trained with 0 … 3 references, or without any."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of references at which it is measured."""
+        return (0, 1, 2, 3) if self.references else (0,)
 
     def task(self, task: VAETask) -> VAETask:
         """`task` with what this arm changes of it, and nothing else."""
         vae = dataclasses.replace(task.preset.vae, residual_resampling=self.residual)
         training = task.training
-        if self.counts == (0,):
+        if not self.references:
             training = dataclasses.replace(training, max_references=0)
         return dataclasses.replace(task, preset=dataclasses.replace(task.preset, vae=vae), training=training)
 
 
 ARMS = (
-    Arm(name="plain-no-ref", label="w/o CR-VA, no ref.", residual=False, counts=(0,)),
-    Arm(name="plain", label="w/o CR-VA", residual=False, counts=(1, 2, 3)),
-    Arm(name="cr-va-no-ref", label="w. CR-VA, no ref.", residual=True, counts=(0,)),
-    Arm(name="cr-va", label="w. CR-VA", residual=True, counts=(1, 2, 3)),
+    Arm(name="plain-no-ref", label="w/o CR-VA, no ref.", residual=False, references=False),
+    Arm(name="plain", label="w/o CR-VA", residual=False, references=True),
+    Arm(name="cr-va-no-ref", label="w. CR-VA, no ref.", residual=True, references=False),
+    Arm(name="cr-va", label="w. CR-VA", residual=True, references=True),
 )
 """The four models in the order of the paper's table."""
 
@@ -108,12 +115,12 @@ def rows_of(measured: Measured) -> list[Row]:
     base = {
         arm.residual: measured[arm.name][0]["psnr"]
         for arm in ARMS
-        if arm.counts == (0,) and arm.name in measured
+        if not arm.references and arm.name in measured
     }
     rows = []
     for arm in ARMS:
         for count, figures in measured.get(arm.name, {}).items():
-            has_base = arm.counts != (0,) and arm.residual in base
+            has_base = arm.references and arm.residual in base
             rows.append(
                 Row(
                     arm=arm.name,
@@ -166,13 +173,12 @@ def plot(tables: Mapping[str, Sequence[Row]]) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for axes, (name, rows) in zip(panels, tables.items(), strict=True):
-        for residual, label, colour in ((True, "with CR-VA", "#3a68b0"), (False, "without CR-VA", "#b0643a")):
-            names = {arm.name for arm in ARMS if arm.residual == residual}
-            points = [(row.count, row.psnr) for row in rows if row.arm in names]
-            axes.plot(*zip(*points, strict=True), "o-", color=colour, label=label) if points else None
-        axes.set(
-            title=name, xlabel="references M (0: trained without any)", ylabel="PSNR / dB", xticks=range(4)
-        )
+        for arm in ARMS:
+            points = [(row.count, row.psnr) for row in rows if row.arm == arm.name]
+            colour = "#3a68b0" if arm.residual else "#b0643a"
+            marker = "o-" if arm.references else "x"
+            axes.plot(*zip(*points, strict=True), marker, color=colour, label=arm.label) if points else None
+        axes.set(title=name, xlabel="references M", ylabel="PSNR / dB", xticks=range(4))
         axes.grid(alpha=0.3)
         axes.legend()
     canvas.draw()
