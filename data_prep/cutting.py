@@ -1,4 +1,4 @@
-"""One file of footage to rows of the `clips` table: read, find the face, crop, cut to clips, encode.
+"""One piece of footage to rows of the `clips` table: read, find shots and the face, crop, cut to clips, encode.
 
 Frames are held for one clip at a time, so that memory does not grow with a file's length. Letters: T frames, H W.
 """
@@ -9,19 +9,23 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
 from data_prep import quality
 from data_prep.filters import Filters
+from data_prep.shots import LOOKAHEAD, ShotDetector
 from data_prep.sources import Footage
+from data_prep.speech_activity import speech_ratio
 from portrait.faces import (
+    HEAD,
+    PORTRAIT,
     FaceDetector,
+    FaceTrack,
     HaarDetector,
     NoFaceError,
     YuNetDetector,
@@ -30,7 +34,7 @@ from portrait.faces import (
     track_faces,
 )
 from portrait.media.audio import SAMPLE_RATE, encode_flac
-from portrait.media.video import encode_video, iter_frames, probe, read_soundtrack
+from portrait.media.video import encode_video, iter_frames, read_soundtrack
 from portrait.storage.clips import GROUP_OF_PICTURES
 
 FPS = 25
@@ -45,10 +49,16 @@ class CutSettings:
 
     size: int
     """Side of the portrait crop as stored, in pixels."""
+    native: bool = False
+    """Whether a crop that is larger than that keeps its own size."""
+    framing: Literal["portrait", "head"] = "portrait"
+    """What the crop shows: head and shoulders, or the head alone."""
     max_clip_seconds: float = 10.0
     """Longer footage is cut to clips of this length."""
     min_clip_seconds: float = 1.0
     """Shorter rests are left out."""
+    shot_threshold: float | None = 3.0
+    """A shot begins where a frame changes so many times as much as those around it; None looks for none."""
     crf: int = 18
     """H.264 constant rate factor: 18 is visually lossless, larger is smaller."""
     detect_every: int = 5
@@ -68,6 +78,8 @@ class CutSettings:
                 f"min_clip_seconds must be above 0 and at most max_clip_seconds ({self.max_clip_seconds}), "
                 f"got {self.min_clip_seconds}"
             )
+        if self.shot_threshold is not None and self.shot_threshold <= 1:
+            raise ValueError(f"shot_threshold must be above 1, got {self.shot_threshold}")
         for name, least in (("detect_every", 1), ("crf", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -102,10 +114,16 @@ class Reject:
         return f"{self.path}{part}: {self.reason}"
 
 
-def content_hash(path: str) -> str:
-    """SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@dataclass
+class _Stretch:
+    """A clip-to-be."""
+
+    first: int
+    """Its first frame, counted from the file's beginning at 25 frames/s."""
+    frames: list[np.ndarray]
+    """T frames uint8 [H, W, 3], T = 1 + a multiple of 4."""
+    region: tuple[int, int, int, int]
+    """(x, y, width, height) in which the person is, in pixels of these frames."""
 
 
 def cut_file(
@@ -124,99 +142,137 @@ def cut_file(
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     try:
-        audio = _soundtrack(footage.path)
-        for first_frame, frames in _stretches(footage.path, settings):
+        media = footage.media()
+        audio = _soundtrack(media, footage)
+        for stretch in _stretches(media, footage, settings):
             try:
-                row = _portrait_row(frames, audio, first_frame, settings, footage.path)
+                row = _portrait_row(stretch, audio, settings, footage)
                 reason = settings.filters.reason(row)
             except NoFaceError as error:
-                row, reason = {}, _reason(error, footage.path)
+                row, reason = {}, _reason(error, footage.label)
             if reason is not None:
-                start, end = first_frame / FPS, (first_frame + len(frames)) / FPS
-                rejects.append(Reject(path=footage.path, reason=reason, start_s=start, end_s=end))
+                start, end = stretch.first / FPS, (stretch.first + len(stretch.frames)) / FPS
+                rejects.append(Reject(path=footage.label, reason=reason, start_s=start, end_s=end))
                 continue
-            rows.append(
-                {**row, **_origin(footage, content, settings, first_frame, len(frames)), "split": split}
-            )
-    except (ValueError, FileNotFoundError, PermissionError, cv2.error) as error:
-        return [], [Reject(path=footage.path, reason=_reason(error, footage.path))]
+            rows.append({**row, **_origin(footage, content, settings, stretch), "split": split})
+    except (ValueError, OSError, cv2.error) as error:
+        return [], [Reject(path=footage.label, reason=_reason(error, footage.label))]
     if not rows and not rejects:
-        return [], [Reject(path=footage.path, reason=f"shorter than {settings.min_clip_seconds:g} s")]
+        return [], [Reject(path=footage.label, reason=f"shorter than {settings.min_clip_seconds:g} s")]
     return rows, rejects
 
 
-def _stretches(path: str, settings: CutSettings) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """(first frame, T frames uint8 [H, W, 3]) of the clips-to-be, T = 1 + a multiple of 4."""
+def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> Iterator[_Stretch]:
+    """Shots, or what of them is as long as a clip may be, one after another."""
     longest = round(settings.max_clip_seconds * FPS)
     shortest = max(1, round(settings.min_clip_seconds * FPS))
-    first: int = 0
+    shots = None if settings.shot_threshold is None else ShotDetector(settings.shot_threshold, FPS)
+    beginning = first = round(footage.start_s * FPS)
+    seconds = None if footage.end_s is None else footage.end_s - footage.start_s
     held: list[np.ndarray] = []
-    for frame in iter_frames(path, FPS):
-        held.append(_bounded(frame))
-        if len(held) == longest:
-            yield first, held[: _trimmed(longest)]
-            first, held = first + longest, []
+    frame, scale = np.empty((0, 0, 3), np.uint8), 1
+
+    def stretch(length: int) -> _Stretch:
+        x, y, w, h = footage.region or (0, 0, frame.shape[1], frame.shape[0])
+        region = (x // scale, y // scale, w // scale, h // scale)
+        return _Stretch(first=first, frames=held[: _trimmed(length)], region=region)
+
+    for frame in iter_frames(media, FPS, start_s=beginning / FPS, max_seconds=seconds, name=footage.label):
+        scale = _scale(frame)
+        held.append(_reduced(frame, scale))
+        cut = None if shots is None else shots.push(held[-1])
+        if cut is not None:
+            length = beginning + cut - first
+            if length >= shortest:
+                yield stretch(length)
+            first, held = first + length, held[length:]
+        elif len(held) == longest + (LOOKAHEAD if shots else 0):
+            yield stretch(longest)
+            first, held = first + longest, held[longest:]
     if len(held) >= shortest:
-        yield first, held[: _trimmed(len(held))]
+        yield stretch(min(len(held), longest))
 
 
 def _trimmed(num_frames: int) -> int:
     return 1 + (num_frames - 1) // 4 * 4
 
 
-def _bounded(frame: np.ndarray) -> np.ndarray:
-    while max(frame.shape[:2]) > LONGEST_SIDE:
-        half = (frame.shape[1] // 2, frame.shape[0] // 2)
-        frame = cv2.resize(frame, half, interpolation=cv2.INTER_AREA)
-    return frame
+def _scale(frame: np.ndarray) -> int:
+    """Power of two by which a picture is made smaller as it is read."""
+    scale = 1
+    while max(frame.shape[:2]) // scale > LONGEST_SIDE:
+        scale *= 2
+    return scale
 
 
-def _portrait_row(
-    frames: list[np.ndarray], audio: np.ndarray, first_frame: int, settings: CutSettings, name: str
-) -> dict[str, Any]:
-    """The columns that are made of pictures and sound."""
-    num_frames = len(frames)
-    track = track_faces(frames, _detector(settings.detector), every=settings.detect_every, name=name)
+def _reduced(frame: np.ndarray, scale: int) -> np.ndarray:
+    if scale == 1:
+        return frame
+    size = (frame.shape[1] // scale, frame.shape[0] // scale)
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+
+
+def _track(stretch: _Stretch, settings: CutSettings, name: str) -> FaceTrack:
+    """The person's face, looked for in the region where the person is."""
+    height, width = stretch.frames[0].shape[:2]
+    x, y, w, h = stretch.region
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if x0 >= x1 or y0 >= y1:
+        raise NoFaceError(f"{name}: the region {x, y, w, h} lies outside the {width}×{height} picture")
+    regions = (frame[y0:y1, x0:x1] for frame in stretch.frames)
+    track = track_faces(regions, _detector(settings.detector), every=settings.detect_every, name=name)
     if track.found < settings.min_face_found:
         raise NoFaceError(
             f"{name}: a face in only {track.found:.0%} of the frames looked at, expected {settings.min_face_found:.0%}"
         )
-    crop = portrait_crop(track, frames[0].shape[:2])
-    portrait = apply_crop(frames, crop, settings.size)
-    scale = settings.size / crop.size
+    return replace(track, boxes=track.boxes + np.array([x0, y0, 0, 0], np.float32))
+
+
+def _portrait_row(
+    stretch: _Stretch, audio: np.ndarray, settings: CutSettings, footage: Footage
+) -> dict[str, Any]:
+    """The columns that are made of pictures and sound."""
+    frames, num_frames = stretch.frames, len(stretch.frames)
+    track = _track(stretch, settings, footage.label)
+    framing = HEAD if settings.framing == "head" else PORTRAIT
+    crop = portrait_crop(track, frames[0].shape[:2], framing)
+    size = max(settings.size, crop.size // 2 * 2) if settings.native else settings.size
+    portrait = apply_crop(frames, crop, size)
+    scale = size / crop.size
     boxes = (track.boxes - np.array([crop.x0, crop.y0, 0, 0], np.float32)) * np.float32(scale)
-    sound = audio[first_frame * SAMPLES_PER_FRAME : (first_frame + num_frames) * SAMPLES_PER_FRAME]
+    sound = audio[stretch.first * SAMPLES_PER_FRAME : (stretch.first + num_frames) * SAMPLES_PER_FRAME]
     sound = np.pad(sound, (0, num_frames * SAMPLES_PER_FRAME - len(sound)))
     return {
         "video": encode_video(portrait, FPS, gop=GROUP_OF_PICTURES, crf=settings.crf),
         "audio": encode_flac(sound),
         "num_frames": num_frames,
         "fps": float(FPS),
-        "height": settings.size,
-        "width": settings.size,
+        "height": size,
+        "width": size,
         "crop_box": [float(crop.x0), float(crop.y0), float(crop.size)],
         "face_boxes": boxes.tolist(),
         "sharpness": quality.sharpness(portrait, boxes),
         "motion": quality.motion(portrait),
         "face_size": float(np.median(track.boxes[:, 2])),
         "face_found": track.found,
-        "speech_ratio": quality.speech_ratio(sound),
-        "sync_confidence": None,
-        "sync_offset": None,
+        "brightness": quality.brightness(portrait, boxes),
+        "rivals": track.rivals,
+        "speech_ratio": speech_ratio(sound),
+        "sync_confidence": footage.sync_confidence,
+        "sync_offset": footage.sync_offset,
     }
 
 
-def _origin(
-    footage: Footage, content: str, settings: CutSettings, first_frame: int, num_frames: int
-) -> dict[str, Any]:
+def _origin(footage: Footage, content: str, settings: CutSettings, stretch: _Stretch) -> dict[str, Any]:
     """The columns that say what a clip is and where it came from."""
+    first_frame, num_frames = stretch.first, len(stretch.frames)
     key = f"{content}:{first_frame}:{num_frames}:{settings.digest()}"
     return {
         "clip_id": hashlib.sha256(key.encode()).hexdigest()[:24],
         "source": footage.source,
         "identity": footage.identity,
         "provenance": {
-            "path": footage.path,
+            "path": footage.label,
             "content": content,
             "start_s": first_frame / FPS,
             "end_s": (first_frame + num_frames) / FPS,
@@ -230,14 +286,15 @@ def _detector(weights: str | None) -> FaceDetector:
     return HaarDetector() if weights is None else YuNetDetector(weights)
 
 
-def _soundtrack(path: str) -> np.ndarray:
-    """The file's sound on the clock of its pictures, float32 [S]."""
-    audio = read_soundtrack(path) if probe(path).has_audio else None
+def _soundtrack(media: str | bytes, footage: Footage) -> np.ndarray:
+    """The file's sound on the clock of its pictures, float32 [S], up to the end of the part that is wanted."""
+    num_samples = None if footage.end_s is None else round(footage.end_s * SAMPLE_RATE)
+    audio = read_soundtrack(media, num_samples=num_samples, name=footage.label)
     if audio is None:
         raise ValueError("no audio track")
     return audio
 
 
-def _reason(error: Exception, path: str) -> str:
+def _reason(error: Exception, label: str) -> str:
     """An error's words in one line, without the file's name, which a reject has beside."""
-    return " ".join(str(error).split()).removeprefix(f"{path}: ") or type(error).__name__
+    return " ".join(str(error).split()).removeprefix(f"{label}: ") or type(error).__name__

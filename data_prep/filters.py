@@ -1,4 +1,4 @@
-"""Which clips are good enough, by their quality columns; every threshold is off unless it is set."""
+"""Which clips are good enough, by their quality columns; every threshold but a second face's is off until it is set."""
 
 from __future__ import annotations
 
@@ -19,17 +19,24 @@ class Filters:
     """Least mean difference of neighbouring frames, levels of 0 … 255: stills are below about 0.2."""
     max_motion: float | None = None
     """Greatest one: shaking cameras and cuts are above."""
+    min_brightness: float | None = None
+    """Least mean level of the face, 0 … 255 …"""
+    max_brightness: float | None = None
+    """… and the greatest one."""
+    max_rivals: float | None = 0.2
+    """Greatest share of the examined frames with another lasting face, 0 … 1: more, and it is not sure who speaks."""
     min_speech_ratio: float | None = None
-    """Least share of frames that are loud enough to be speech, 0 … 1."""
+    """Least share of the time in which someone speaks, 0 … 1."""
     min_sync_confidence: float | None = None
     """Least confidence of a SyncNet; clips without one are left out."""
     max_sync_offset: float | None = None
     """Greatest distance of the lips from the sound in frames, by a SyncNet; clips without one are left out."""
 
     def __post_init__(self) -> None:
-        low, high = self.min_motion, self.max_motion
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"filters: min_motion must be at most max_motion, got {low} and {high}")
+        for name in ("motion", "brightness"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"filters: min_{name} must be at most max_{name}, got {low} and {high}")
 
     def reason(self, row: Mapping[str, Any]) -> str | None:
         """Why a row of the clips table is left out; None where it is not."""

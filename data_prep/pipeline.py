@@ -24,14 +24,14 @@ import ray
 import ray.data
 from pyarrow import fs
 
-from data_prep.cutting import CutSettings, Reject, content_hash, cut_file
+from data_prep.cutting import CutSettings, Reject, cut_file
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
 from data_prep.progress import Progress
 from data_prep.report import SHOWN_REJECTS, Report
 from data_prep.sources import Footage, Source
 from data_prep.splits import Splits, assign
 from portrait.storage import fragments
-from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, write_clips
+from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, add_later_columns, write_clips
 
 SETTINGS_KEY = "cut_settings"
 """Key of the table's schema metadata that holds the settings its clips were cut with."""
@@ -77,7 +77,7 @@ class Survey:
     def text(self) -> str:
         """For the terminal."""
         people = Counter(self.splits[identity] for identity in self.new)
-        size = sum(Path(file.path).stat().st_size for file, _ in self.todo)
+        size = sum(file.bytes_on_disk() for file, _ in self.todo)
         waiting = sum(len(record.clips) for record in self.earlier)
         lines = [
             f"{self.files} files: {self.known} known before, {self.duplicates} repeated, "
@@ -109,7 +109,7 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
     done = known.contents.keys() | {content for record in earlier for content in record.contents}
     todo, duplicates = _unseen(hashed, done)
     in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
-    fixed = {file.identity: file.split for file in files if file.split is not None}
+    fixed = _fixed_splits(files)
     before = {**in_ledger, **known.splits}
     _check_splits(fixed, before)
     people = {file.identity for file, _ in todo}
@@ -125,6 +125,18 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
         new=frozenset(people - before.keys()),
         earlier=tuple(earlier),
     )
+
+
+def _fixed_splits(files: Sequence[Footage]) -> dict[str, str]:
+    """Splits that the source puts people into."""
+    fixed: dict[str, str] = {}
+    for file in files:
+        if file.split is not None and fixed.setdefault(file.identity, file.split) != file.split:
+            raise ValueError(
+                f"{file.identity} is in splits {fixed[file.identity]} and {file.split} of the source: a person "
+                "belongs into one"
+            )
+    return fixed
 
 
 def _check_splits(fixed: dict[str, str], before: dict[str, str]) -> None:
@@ -163,6 +175,8 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
         rejects_path=f"{uri.rstrip('/')}.rejects.jsonl",
     )
     if report.clips:
+        if fragments.exists(uri):
+            add_later_columns(uri)
         _commit(uri, settings, records, resumed=bool(plan.earlier))
     elif not fragments.exists(uri) or not ClipTable.open(uri).num_rows:
         _remove_uncommitted(uri, ledger)
@@ -197,8 +211,8 @@ def _read_table(uri: str, settings: CutSettings) -> _Known:
         return _Known(contents={}, splits={})
     table = ClipTable.open(uri)
     stored = (table.dataset.schema.metadata or {}).get(SETTINGS_KEY.encode())
-    # Settings that a table knows nothing of were not there yet: it was cut with what is their default now.
-    other = {**asdict(CutSettings(size=settings.size)), **json.loads(stored or "{}")}
+    # Settings that a table knows nothing of were not there yet: it grows with what is their default now.
+    other = _merged(asdict(CutSettings(size=settings.size)), json.loads(stored or "{}"))
     if stored is not None and other != asdict(settings):
         name = next(field for field, value in asdict(settings).items() if other.get(field) != value)
         raise ValueError(
@@ -212,15 +226,22 @@ def _read_table(uri: str, settings: CutSettings) -> _Known:
     )
 
 
+def _merged(defaults: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **defaults,
+        **{k: _merged(defaults[k], v) if isinstance(v, dict) else v for k, v in stored.items()},
+    }
+
+
 def _hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], list[Reject]]:
     """Content hash of every file, in the files' order; files that cannot be read become rejects."""
-    dataset = ray.data.from_items([{"index": i, "path": file.path} for i, file in enumerate(files)])
+    dataset = ray.data.from_items([{"index": i, **asdict(file)} for i, file in enumerate(files)])
     hashed: dict[int, str] = {}
     rejects = []
     with Progress("reading files", total=len(files), unit="file") as progress:
         for row in dataset.map(_hash_row).iter_rows():
             if row["error"]:
-                rejects.append(Reject(path=files[row["index"]].path, reason=row["error"]))
+                rejects.append(Reject(path=files[row["index"]].label, reason=row["error"]))
             else:
                 hashed[row["index"]] = row["content"]
             progress.advance()
@@ -228,10 +249,16 @@ def _hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], li
 
 
 def _hash_row(row: dict[str, Any]) -> dict[str, Any]:
+    index = row.pop("index")
     try:
-        return {"index": row["index"], "content": content_hash(row["path"]), "error": ""}
+        return {"index": index, "content": _footage(row).content_hash(), "error": ""}
     except OSError as error:
-        return {"index": row["index"], "content": "", "error": f"cannot be read: {error.strerror or error}"}
+        return {"index": index, "content": "", "error": f"cannot be read: {error.strerror or error}"}
+
+
+def _footage(fields: dict[str, Any]) -> Footage:
+    """Footage that travelled as a row: Arrow makes lists of tuples."""
+    return Footage(**{**fields, "region": fields["region"] and tuple(fields["region"])})
 
 
 def _unseen(hashed: Sequence[tuple[Footage, str]], done: set[str]) -> tuple[list[tuple[Footage, str]], int]:
@@ -294,7 +321,7 @@ def _cut_shard(
             for file in files:
                 content, split, fixed = file.pop("content"), file.pop("split"), file.pop("fixed")
                 contents.append(content)
-                cut, left_out = cut_file(Footage(**file), content, split, settings)
+                cut, left_out = cut_file(_footage(file), content, split, settings)
                 rejects.extend(left_out)
                 for row in cut:
                     seconds = row["num_frames"] / row["fps"]

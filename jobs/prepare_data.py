@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from data_prep.cutting import CutSettings
 from data_prep.filters import Filters
@@ -27,8 +28,9 @@ class PrepareData:
     """
 
     source: str
-    """Folder of videos, one video file, voxceleb2:FOLDER for VoxCeleb2's own layout (its test identities stay test), or
-    synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST] for embedded synthetic heads."""
+    """Folder of videos, one video file, voxceleb2:FOLDER for VoxCeleb2's own layout (its test identities stay test),
+    hdtf:FOLDER for HDTF's annotations and videos, webdataset:SHARDS for tar files (a folder, a file, or paths and
+    addresses with braces), or synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST] for embedded synthetic heads."""
     preset: str = "tiny"
     """Preset whose picture size and longest clip are used."""
     output: Path | None = None
@@ -36,8 +38,8 @@ class PrepareData:
     clips: str | None = None
     """The clips table to write, a folder or URI; OUTPUT/clips.lance where not given."""
     identity_pattern: str | None = None
-    """Regular expression whose group names the person in a file's path below the folder. Without it the uppermost
-    folder names the person, or the file's name where there are no folders."""
+    """Regular expression whose group names the person in a file's path below the folder, or in its name in a shard.
+    Without it the uppermost folder names the person, or the file's name where there are no folders."""
     identities: Path | None = None
     """CSV with the columns path (below the folder), identity, and split where it is fixed; other files are left out."""
     licence: str | None = None
@@ -46,10 +48,16 @@ class PrepareData:
     """Shares of the identities held out."""
     min_clip_seconds: float = 1.0
     """Shorter footage is left out."""
+    framing: Literal["portrait", "head"] = "portrait"
+    """What clips show: head and shoulders, or the head alone."""
+    native: bool = False
+    """Whether crops larger than the preset's pictures keep their own size: for presets to come."""
+    shot_threshold: float | None = 3.0
+    """A shot begins where a frame changes so many times as much as those around it; None looks for none."""
     detector: str | None = None
     """ONNX file of a YuNet face detector; the embedded detector where not given."""
     filters: Filters = field(default_factory=Filters)
-    """Which clips are good enough; none is left out where no threshold is set."""
+    """Which clips are good enough."""
     dry_run: bool = False
     """Only says what would be done."""
 
@@ -107,6 +115,9 @@ def _settled(config: PrepareData) -> tuple[Source, str, CutSettings]:
         size=preset.video.size,
         max_clip_seconds=preset.video.max_clip_seconds,
         min_clip_seconds=config.min_clip_seconds,
+        framing=config.framing,
+        native=config.native,
+        shot_threshold=config.shot_threshold,
         detector=config.detector,
         filters=config.filters,
     )

@@ -5,27 +5,32 @@ To add one, write the class next to `folder.py` and give it a line in `open_sour
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from data_prep.sources.folder import FolderSource
 from data_prep.sources.footage import Footage, Source
+from data_prep.sources.hdtf import HDTFSource
 from data_prep.sources.identities import NamedByTable
 from data_prep.sources.synthetic import SyntheticSource
 from data_prep.sources.voxceleb2 import VoxCeleb2Source
+from data_prep.sources.webdataset import WebDatasetSource
 
 __all__ = [
     "FolderSource",
     "Footage",
+    "HDTFSource",
     "NamedByTable",
     "Source",
     "SyntheticSource",
     "VoxCeleb2Source",
+    "WebDatasetSource",
     "open_source",
 ]
 
 
 _VOXCELEB2 = "voxceleb2:"
+_HDTF = "hdtf:"
+_WEBDATASET = "webdataset:"
 
 
 def open_source(
@@ -39,7 +44,8 @@ def open_source(
     """The source that a command line names.
 
     Args:
-        text: a folder (or one video file), `voxceleb2:FOLDER`, or `synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST]`.
+        text: a folder (or one video file), `voxceleb2:FOLDER`, `hdtf:FOLDER`, `webdataset:SHARDS`, or
+            `synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST]`.
         render_folder: where synthetic footage is rendered to.
         identity_pattern: see `FolderSource`.
         identities: see `NamedByTable`; for folders.
@@ -49,18 +55,25 @@ def open_source(
         FileNotFoundError: there is no such folder.
         ValueError: the text or the pattern is malformed, or two things say who is in a file.
     """
-    is_folder = not text.startswith(("synthetic:", _VOXCELEB2))
-    if identity_pattern is not None and (identities is not None or not is_folder):
-        raise ValueError("an identity pattern is for folders, and does not go with a table of identities")
-    if identities is not None and not is_folder:
+    names_people = text.startswith(("synthetic:", _VOXCELEB2, _HDTF))
+    if identity_pattern is not None and (identities is not None or names_people):
+        raise ValueError(
+            "an identity pattern is for folders and shards, and does not go with a table of identities"
+        )
+    if identities is not None and (names_people or text.startswith(_WEBDATASET)):
         raise ValueError(f"a table of identities is for folders: {text} knows its own")
+    own = {} if licence is None else {"licence": licence}
     if text.startswith("synthetic:"):
         return SyntheticSource.parse(text, render_folder)
     if text.startswith(_VOXCELEB2):
-        source = VoxCeleb2Source(folder=Path(text.removeprefix(_VOXCELEB2)))
-        return source if licence is None else replace(source, licence=licence)
-    folder = Path(text)
-    if identities is not None:
-        root = folder if folder.is_dir() else folder.parent
-        return NamedByTable(source=FolderSource(folder=folder, licence=licence), root=root, table=identities)
-    return FolderSource(folder=Path(text), identity_pattern=identity_pattern, licence=licence)
+        return VoxCeleb2Source(folder=Path(text.removeprefix(_VOXCELEB2)), **own)
+    if text.startswith(_HDTF):
+        return HDTFSource(folder=Path(text.removeprefix(_HDTF)), **own)
+    if text.startswith(_WEBDATASET):
+        shards = text.removeprefix(_WEBDATASET)
+        return WebDatasetSource(shards=shards, identity_pattern=identity_pattern, licence=licence)
+    folder = FolderSource(folder=Path(text), identity_pattern=identity_pattern, licence=licence)
+    if identities is None:
+        return folder
+    root = folder.folder if folder.folder.is_dir() else folder.folder.parent
+    return NamedByTable(source=folder, root=root, table=identities)

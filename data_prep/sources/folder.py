@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from data_prep.sources.footage import Footage
 
@@ -41,29 +41,16 @@ class FolderSource:
         if not paths:
             known = ", ".join(sorted(VIDEO_SUFFIXES))
             raise ValueError(f"{self.folder} holds no video file ({known})")
-        pattern = self._compiled()
+        pattern = compiled_pattern(self.identity_pattern)
         return [
             Footage(
                 path=str(path.resolve()),
-                identity=_identity(path.relative_to(root), pattern),
+                identity=identity_in_path(path.relative_to(root), pattern),
                 source=self.name,
                 licence=self.licence,
             )
             for path in paths
         ]
-
-    def _compiled(self) -> re.Pattern[str] | None:
-        if self.identity_pattern is None:
-            return None
-        try:
-            pattern = re.compile(self.identity_pattern)
-        except re.error as error:
-            raise ValueError(
-                f"identity pattern {self.identity_pattern!r} is no regular expression: {error}"
-            ) from error
-        if not pattern.groups:
-            raise ValueError(f"identity pattern {self.identity_pattern!r} needs a group, as in '^(id[0-9]+)'")
-        return pattern
 
 
 def _videos(folder: Path) -> list[Path]:
@@ -78,7 +65,29 @@ def _videos(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _identity(path: Path, pattern: re.Pattern[str] | None) -> str:
+def compiled_pattern(text: str | None) -> re.Pattern[str] | None:
+    """An identity pattern, ready to be searched.
+
+    Raises:
+        ValueError: it is no regular expression, or has no group.
+    """
+    if text is None:
+        return None
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise ValueError(f"identity pattern {text!r} is no regular expression: {error}") from error
+    if not pattern.groups:
+        raise ValueError(f"identity pattern {text!r} needs a group, as in '^(id[0-9]+)'")
+    return pattern
+
+
+def identity_in_path(path: PurePath, pattern: re.Pattern[str] | None) -> str:
+    """Who a file's path, below its collection's folder, says is in it; see `FolderSource.identity_pattern`.
+
+    Raises:
+        ValueError: the pattern finds no one.
+    """
     if pattern is None:
         return path.parts[0] if len(path.parts) > 1 else path.stem
     match = pattern.search(path.as_posix())

@@ -1,17 +1,23 @@
-"""What a source gives: files of footage, each with the person in it."""
+"""What a source gives: footage, each piece with the person in it."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+import fsspec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Footage:
-    """A file of raw footage."""
+    """A file of raw footage, or a part of one."""
 
     path: str
-    """Where it is."""
+    """The file, or the archive that it lies in: a path, or an address that fsspec reads (http, s3, …)."""
     identity: str
     """Who is in it: clips of one identity fall into one split."""
     source: str
@@ -20,6 +26,79 @@ class Footage:
     """Its licence, where known."""
     split: str | None = None
     """The split that its collection puts the person into; None leaves that to the run."""
+    member: str | None = None
+    """Its name in the archive, where it lies in one …"""
+    offset: int = 0
+    """… its first byte there …"""
+    size: int | None = None
+    """… and its bytes."""
+    start_s: float = 0.0
+    """Where the part that is wanted begins, in seconds of the file."""
+    end_s: float | None = None
+    """Where it ends; None for the file's end."""
+    region: tuple[int, int, int, int] | None = None
+    """(x, y, width, height) in pixels of the picture in which the person is; None for anywhere."""
+    sync_confidence: float | None = None
+    """How sure a SyncNet was of `sync_offset`, where the collection says."""
+    sync_offset: int | None = None
+    """Frames by which the lips are late, where the collection says."""
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return self.path if self.member is None else f"{self.path}: {self.member}"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file on this machine, that a decoder can open itself."""
+        return self.member is None and "://" not in self.path
+
+    def media(self) -> str | bytes:
+        """What a decoder opens: the path, or the content where it is not a file of its own.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return self.path if self.is_file else self._content()
+
+    def _content(self) -> bytes:
+        with open_address(self.path) as file:
+            file.seek(self.offset)
+            return file.read(-1 if self.size is None else self.size)
+
+    def content_hash(self) -> str:
+        """SHA-256 of the file; of a part of one, of that together with which part it is.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self.is_file:
+            with Path(self.path).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        else:
+            digest = hashlib.sha256(self._content())
+        if self.start_s or self.end_s is not None or self.region is not None:
+            digest.update(f"{self.start_s}:{self.end_s}:{self.region}".encode())
+        return digest.hexdigest()
+
+    def bytes_on_disk(self) -> int:
+        """Size of the file; of a part of one too, and of an address only where it is known."""
+        if self.size is not None:
+            return self.size
+        return Path(self.path).stat().st_size if self.is_file else 0
+
+
+@contextmanager
+def open_address(path: str) -> Iterator[BinaryIO]:
+    """A file here or behind an address, for reading anywhere in it.
+
+    Raises:
+        OSError: it cannot be read.
+        ImportError: its kind of address needs another package; the error names it.
+    """
+    # Its own annotation says that it may be a list of files, which it is for open_files alone.
+    with cast("Any", fsspec.open(path, "rb")) as file:
+        yield file
 
 
 class Source(Protocol):
@@ -31,7 +110,7 @@ class Source(Protocol):
         ...
 
     def files(self) -> list[Footage]:
-        """All files in a fixed order; called once, with Ray connected.
+        """All footage in a fixed order; called once, with Ray connected.
 
         Raises:
             FileNotFoundError: the collection is not there.

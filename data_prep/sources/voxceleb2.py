@@ -1,4 +1,8 @@
-"""VoxCeleb2 as it is unpacked: ROOT/[dev|test/][mp4/]idNNNNN/VIDEO/UTTERANCE.mp4, with or without its metadata."""
+"""VoxCeleb2 as it is unpacked: ROOT/[dev|test/][mp4/]idNNNNN/VIDEO/UTTERANCE.mp4, with or without its metadata.
+
+Where its face tracks lie beside the videos (…/txt/idNNNNN/VIDEO/UTTERANCE.txt), what they say of the lips' offset from
+the sound and a SyncNet's confidence in it becomes the clips' columns.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,15 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep.sources.folder import FolderSource
 from data_prep.sources.footage import Footage
 
 _PERSON = re.compile(r"/(?P<identity>id[0-9]{5})/[^/]+/[^/]+$")
 _META = "vox2_meta.csv"
+_HEAD = re.compile(r"^(Offset|ASD Conf)\s*:\s*([-+0-9.]+)", re.MULTILINE)
+"""Of a face track: frames between lips and sound, and the confidence of the SyncNet that said so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,7 @@ class VoxCeleb2Source:
                     source=self.name,
                     licence=self.licence,
                     split="test" if is_test else None,
+                    **_sync(path),
                 )
             )
         if not files:
@@ -83,3 +91,24 @@ def _set_folder(utterance: Path) -> str:
     """`dev` or `test` of …/test/mp4/idNNNNN/VIDEO/UTTERANCE.mp4, whether or not `mp4` is there."""
     above = utterance.parents[2]
     return above.parent.name if above.name in ("mp4", "aac", "m4a") else above.name
+
+
+def _sync(utterance: Path) -> dict[str, Any]:
+    """Lips and sound by the face track of …/mp4/idNNNNN/VIDEO/UTTERANCE.mp4; nothing without one."""
+    parts = utterance.with_suffix(".txt").parts
+    below = utterance.parents[2]
+    places = [
+        below.joinpath(*parts[-3:]),
+        below.parent.joinpath("txt", *parts[-3:]),
+        below.joinpath("txt", *parts[-3:]),
+    ]
+    track = next((place for place in places if place.is_file()), None)
+    if track is None:
+        return {}
+    head = dict(_HEAD.findall(track.read_text(encoding="utf-8", errors="replace")[:1000]))
+    found: dict[str, Any] = {}
+    if "Offset" in head:
+        found["sync_offset"] = round(float(head["Offset"]))
+    if "ASD Conf" in head:
+        found["sync_confidence"] = float(head["ASD Conf"])
+    return found

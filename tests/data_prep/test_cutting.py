@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_prep.cutting import CutSettings, content_hash, cut_file
+from data_prep.cutting import CutSettings, cut_file
 from data_prep.filters import Filters
 from data_prep.sources import Footage
 from portrait.media.audio import decode_flac
@@ -13,9 +13,9 @@ from portrait.media.video import decode_window, read_soundtrack, read_video, wri
 SETTINGS = CutSettings(size=64)
 
 
-def cut(path, settings=SETTINGS):
-    footage = Footage(path=str(path), identity="ann", source="test")
-    return cut_file(footage, content_hash(str(path)), "train", settings)
+def cut(path, settings=SETTINGS, **part):
+    footage = Footage(path=str(path), identity="ann", source="test", **part)
+    return cut_file(footage, footage.content_hash(), "train", settings)
 
 
 def test_a_clip_is_the_footage_cropped_with_its_own_sound(heads):
@@ -147,3 +147,96 @@ def test_a_clip_that_misses_a_threshold_is_left_out_with_its_value(heads):
     assert rows == []
     assert reject.kind == "sharpness #, expected at least #"
     assert reject.reason.startswith(f"sharpness {row['sharpness']:.3g}, expected at least")
+
+
+def test_a_cut_ends_a_clip_and_begins_the_next(heads, tmp_path):
+    one, other = read_video(heads[0]), read_video(heads[1])
+    frames = np.concatenate([one.frames[:31], other.frames[:34]])
+    sound = np.sin(np.linspace(0, 900, len(frames) * 640)).astype(np.float32)
+    write_mp4(tmp_path / "two shots.mp4", frames, sound)
+    rows, rejects = cut(tmp_path / "two shots.mp4")
+    assert rejects == []
+    assert [(row["provenance"]["start_s"], row["num_frames"]) for row in rows] == [(0.0, 29), (31 / 25, 33)]
+    _, heard = (decode_flac(row["audio"]) for row in rows)
+    stored = read_soundtrack(tmp_path / "two shots.mp4")
+    assert stored is not None
+    np.testing.assert_allclose(heard, stored[31 * 640 : 64 * 640], atol=1e-4)
+    (whole,), _ = cut(tmp_path / "two shots.mp4", replace(SETTINGS, shot_threshold=None))
+    assert whole["num_frames"] == 65
+
+
+def test_a_part_of_a_file_is_what_cutting_the_part_alone_gives(heads):
+    source = read_video(heads[0])
+    assert source.audio is not None
+    (row,), rejects = cut(heads[0], replace(SETTINGS, min_clip_seconds=0.5), start_s=0.32, end_s=1.0)
+    assert rejects == []
+    assert (row["provenance"]["start_s"], row["num_frames"]) == (0.32, 17)
+    np.testing.assert_allclose(decode_flac(row["audio"]), source.audio[8 * 640 : 25 * 640], atol=1e-4)
+    x0, y0, side = (int(value) for value in row["crop_box"])
+    (picture,) = decode_window(row["video"], [4])
+    inside = source.frames[12, max(y0, 0) : y0 + side, max(x0, 0) : x0 + side]
+    assert abs(float(picture.mean()) - float(inside.mean())) < 6
+    (other,), _ = cut(heads[0], replace(SETTINGS, min_clip_seconds=0.5), start_s=0.32, end_s=1.04)
+    assert other["clip_id"] != row["clip_id"]
+
+
+def side_by_side(heads, path):
+    """Two people in one picture of 192×384."""
+    left, right = read_video(heads[0]), read_video(heads[1])
+    assert left.audio is not None
+    frames = np.concatenate([left.frames[:33], right.frames[:33]], axis=2)
+    write_mp4(path, frames, left.audio[: 33 * 640])
+
+
+def test_where_two_people_are_in_the_picture_no_one_knows_who_speaks(heads, tmp_path):
+    side_by_side(heads, tmp_path / "two.mp4")
+    rows, (reject,) = cut(tmp_path / "two.mp4")
+    assert rows == []
+    assert reject.reason.startswith("rivals 1, expected at most 0.2")
+    (row,), _ = cut(tmp_path / "two.mp4", replace(SETTINGS, filters=Filters(max_rivals=None)))
+    assert row["rivals"] == 1.0
+
+
+def test_in_its_region_a_person_is_alone(heads, tmp_path):
+    side_by_side(heads, tmp_path / "two.mp4")
+    (alone,), _ = cut(heads[1])
+    (row,), rejects = cut(tmp_path / "two.mp4", region=(192, 0, 192, 192))
+    assert rejects == []
+    assert row["rivals"] == 0.0
+    # The same person, found 192 pixels further right.
+    assert row["crop_box"][0] - 192 == pytest.approx(alone["crop_box"][0], abs=12)
+    rows, (reject,) = cut(tmp_path / "two.mp4", region=(500, 0, 50, 50))
+    assert rows == []
+    assert reject.reason == "the region (500, 0, 50, 50) lies outside the 384×192 picture"
+
+
+def test_a_head_fills_more_of_the_picture_than_a_portrait(heads):
+    (portrait,), _ = cut(heads[0])
+    (head,), _ = cut(heads[0], replace(SETTINGS, framing="head"))
+    width = {
+        name: np.median(np.array(row["face_boxes"])[:, 2]) / 64
+        for name, row in (("p", portrait), ("h", head))
+    }
+    assert width["h"] > width["p"] + 0.08
+    assert head["crop_box"][2] < portrait["crop_box"][2]
+
+
+def test_a_crop_larger_than_the_pictures_may_keep_its_size(heads):
+    (row,), _ = cut(heads[0], replace(SETTINGS, native=True))
+    side = int(row["crop_box"][2])
+    assert side > 64
+    assert row["height"] == row["width"] == side // 2 * 2
+    assert decode_window(row["video"], [0]).shape == (1, row["height"], row["width"], 3)
+    (small,), _ = cut(heads[0], replace(SETTINGS, size=512, native=True))
+    assert small["height"] == 512
+
+
+def test_media_in_an_archive_are_read_from_there(heads, tmp_path):
+    content = heads[0].read_bytes()
+    (tmp_path / "all.bin").write_bytes(b"before" + content + b"after")
+    (inside,), _ = cut(tmp_path / "all.bin", member="a.mp4", offset=6, size=len(content))
+    (alone,), _ = cut(heads[0])
+    assert inside["video"] == alone["video"]
+    assert inside["audio"] == alone["audio"]
+    assert inside["provenance"]["content"] == alone["provenance"]["content"]
+    assert inside["provenance"]["path"].endswith("all.bin: a.mp4")

@@ -6,15 +6,18 @@ ROW = {
     "face_size": 80.0,
     "sharpness": 40.0,
     "motion": 1.5,
+    "brightness": 120.0,
+    "rivals": 0.1,
     "speech_ratio": 0.6,
     "sync_confidence": None,
     "sync_offset": -4.0,
 }
 
 
-def test_nothing_is_left_out_unless_a_threshold_is_set():
+def test_nothing_is_left_out_unless_a_threshold_is_set_but_for_a_second_face():
     assert Filters().reason(ROW) is None
     assert Filters().reason(dict.fromkeys(ROW, 0.0)) is None
+    assert Filters().reason({**ROW, "rivals": 0.21}) == "rivals 0.21, expected at most 0.2"
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,8 @@ def test_nothing_is_left_out_unless_a_threshold_is_set():
         ("min_sharpness", 39.0, 50.0, "sharpness 40, expected at least 50"),
         ("min_motion", 1.5, 2.0, "motion 1.5, expected at least 2"),
         ("max_motion", 1.5, 1.0, "motion 1.5, expected at most 1"),
+        ("min_brightness", 120.0, 121.0, "brightness 120, expected at least 121"),
+        ("max_brightness", 120.0, 119.0, "brightness 120, expected at most 119"),
         ("min_speech_ratio", 0.6, 0.7, "speech_ratio 0.6, expected at least 0.7"),
         ("max_sync_offset", 4.0, 3.0, "sync_offset -4, expected at most 3"),
     ],

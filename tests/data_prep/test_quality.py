@@ -5,16 +5,6 @@ import pytest
 from data_prep import quality
 
 
-def test_speech_ratio_counts_the_loud_part():
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal(16_000 * 4).astype(np.float32)
-    quiet, loud = noise[: 16_000 * 3] * 1e-4, noise[16_000 * 3 :] * 0.1
-    assert quality.speech_ratio(np.concatenate([quiet, loud])) == pytest.approx(0.25, abs=0.01)
-    assert quality.speech_ratio(noise * 0.1) == pytest.approx(1.0, abs=0.01)
-    assert quality.speech_ratio(np.zeros(16_000, np.float32)) == 0.0
-    assert quality.speech_ratio(np.zeros(10, np.float32)) == 0.0
-
-
 def test_sharpness_falls_when_the_face_is_blurred_and_ignores_the_background():
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
@@ -34,3 +24,11 @@ def test_motion_is_the_mean_step_in_grey_levels():
     frames = np.zeros((5, 8, 8, 3), np.uint8) + np.arange(5, dtype=np.uint8)[:, None, None, None] * 3
     assert quality.motion(frames) == pytest.approx(3.0)
     assert quality.motion(frames[:1]) == 0.0
+
+
+def test_brightness_is_the_faces_alone():
+    frames = np.full((3, 64, 64, 3), 200, np.uint8)
+    frames[:, 16:48, 16:48] = 60
+    boxes = np.tile(np.array([16, 16, 32, 32], np.float32), (3, 1))
+    assert quality.brightness(frames, boxes) == pytest.approx(60.0)
+    assert quality.brightness(frames, boxes + 200) == 0.0

@@ -107,6 +107,20 @@ def test_voxceleb2s_metadata_says_more_than_folders(tmp_path):
         VoxCeleb2Source(folder=tmp_path).files()
 
 
+def test_voxceleb2s_face_tracks_say_how_the_lips_lie_to_the_sound(tmp_path):
+    touch(tmp_path, *VOX)
+    track = tmp_path / "dev/txt/id00012/21Uxsk56VDQ/00001.txt"
+    track.parent.mkdir(parents=True)
+    track.write_text(
+        "Identity  : \tid00012\nReference : \t21Uxsk56VDQ\nOffset    : \t-2\nFV Conf   : \t16.147\t(1)\n"
+        "ASD Conf  : \t4.674\n\nFRAME \tX \tY \tW \tH \n000245 \t0.295 \t0.165 \t0.194 \t0.346 \n"
+    )
+    for root in (tmp_path, tmp_path / "dev", tmp_path / "dev/mp4"):
+        first, second, *_ = VoxCeleb2Source(folder=root).files()
+        assert (first.sync_offset, first.sync_confidence) == (-2, 4.674)
+        assert (second.sync_offset, second.sync_confidence) == (None, None)
+
+
 def test_another_layout_is_not_voxceleb2(tmp_path):
     touch(tmp_path, "ann/1.mp4")
     with pytest.raises(ValueError, match="idNNNNN/VIDEO/UTTERANCE"):

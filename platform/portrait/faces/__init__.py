@@ -3,15 +3,26 @@
 The same for data preparation and for a user's picture.
 """
 
-from portrait.faces.crop import CropBox, apply_crop, crop_portrait_image, portrait_crop
+from portrait.faces.crop import (
+    HEAD,
+    PORTRAIT,
+    CropBox,
+    Framing,
+    apply_crop,
+    crop_portrait_image,
+    portrait_crop,
+)
 from portrait.faces.detector import Face, FaceDetector, HaarDetector, NoFaceError, YuNetDetector
 from portrait.faces.track import FaceTrack, track_faces
 
 __all__ = [
+    "HEAD",
+    "PORTRAIT",
     "CropBox",
     "Face",
     "FaceDetector",
     "FaceTrack",
+    "Framing",
     "HaarDetector",
     "NoFaceError",
     "YuNetDetector",

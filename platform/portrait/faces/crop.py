@@ -15,12 +15,23 @@ import numpy as np
 from portrait.faces.detector import Face, FaceDetector, HaarDetector, NoFaceError
 from portrait.faces.track import FaceTrack, median_face, overlap
 
-FACE_WIDTH = 0.44
-"""Face width (cheek to cheek) as a share of the crop's side."""
-TIGHTEST_FACE_WIDTH = 0.52
-"""A tighter crop, up to this share, is preferred to one that reaches out of the picture."""
-CENTRE_Y = 0.47
-"""Height of the face's centre in the crop, from the top."""
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """How a face sits in its square crop."""
+
+    face_width: float
+    """Face width (cheek to cheek) as a share of the crop's side."""
+    tightest: float
+    """A tighter crop, up to this share, is preferred to one that reaches out of the picture."""
+    centre_y: float
+    """Height of the face's centre in the crop, from the top."""
+
+
+PORTRAIT = Framing(face_width=0.44, tightest=0.52, centre_y=0.47)
+"""Head and shoulders."""
+HEAD = Framing(face_width=0.62, tightest=0.68, centre_y=0.5)
+"""The head alone, as in the paper's supplementary setting: hair and chin reach to the edges."""
 _MAX_SHIFT = 0.10
 _NEARLY_WHOLE = 0.80
 
@@ -37,7 +48,9 @@ class CropBox:
     """Side."""
 
 
-def portrait_crop(track: FaceTrack | np.ndarray, picture_size: tuple[int, int]) -> CropBox:
+def portrait_crop(
+    track: FaceTrack | np.ndarray, picture_size: tuple[int, int], framing: Framing = PORTRAIT
+) -> CropBox:
     """Chooses a clip's crop from where its face is.
 
     The square holds still for the clip and is wide enough for where the face moves. It is made a little
@@ -47,6 +60,7 @@ def portrait_crop(track: FaceTrack | np.ndarray, picture_size: tuple[int, int]) 
     Args:
         track: a face track or its boxes [T, 4] as (x, y, w, h).
         picture_size: (H, W) of the frames.
+        framing: how much of the person it shows.
 
     Returns:
         The crop.
@@ -64,10 +78,10 @@ def portrait_crop(track: FaceTrack | np.ndarray, picture_size: tuple[int, int]) 
     face = float(np.median(boxes[:, 2]))
     # The middle of the way the face goes, and room for that way beyond what a portrait's margins allow.
     room = max(right - left, bottom - top)
-    ideal = face / FACE_WIDTH + max(0.0, room - 0.5 * face)
-    side = min(ideal, max(min(height, width), face / TIGHTEST_FACE_WIDTH))
+    ideal = face / framing.face_width + max(0.0, room - 0.5 * face)
+    side = min(ideal, max(min(height, width), face / framing.tightest))
     x0 = _stay_inside((left + right) / 2 - side / 2, side, width)
-    y0 = _stay_inside((top + bottom) / 2 - CENTRE_Y * side, side, height)
+    y0 = _stay_inside((top + bottom) / 2 - framing.centre_y * side, side, height)
     crop = CropBox(x0=round(x0), y0=round(y0), size=max(2, round(side)))
     if _covers(crop, height, width):
         whole = max(height, width)

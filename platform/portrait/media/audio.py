@@ -193,6 +193,37 @@ def decode_flac(data: bytes) -> np.ndarray:
     return samples
 
 
+def decode_flac_window(data: bytes, start: int, num_samples: int) -> np.ndarray:
+    """Decodes a stretch of what `encode_flac` wrote, and little beside it: the same samples as `decode_flac` gives.
+
+    Args:
+        data: the file's content.
+        start: first sample, from 0 on.
+        num_samples: S, at least 1.
+
+    Returns:
+        float32 [S].
+
+    Raises:
+        ValueError: not FLAC, damaged, not 16 kHz, or the stretch reaches beyond the sound.
+    """
+    if start < 0 or num_samples < 1:
+        raise ValueError(f"FLAC: expected start ≥ 0 and at least one sample, found {start} and {num_samples}")
+    with open_media(data, name="FLAC") as container:
+        stream = container.streams.audio[0]
+        if stream.rate != SAMPLE_RATE:
+            raise ValueError(f"FLAC: expected {SAMPLE_RATE} Hz, found {stream.rate}")
+        if start:
+            container.seek(start * av.time_base // SAMPLE_RATE, backward=True)
+        samples, _, begin_s = decode_track(
+            container, label="FLAC", until_s=(start + num_samples) / SAMPLE_RATE
+        )
+    skip = start - round(begin_s * SAMPLE_RATE)
+    if skip < 0 or samples.size < skip + num_samples:
+        raise ValueError(f"FLAC: no samples {start} … {start + num_samples - 1} in it (damaged, or shorter)")
+    return samples[skip : skip + num_samples]
+
+
 def write_wav(path: str | Path, audio: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     """Writes samples float32 [S] as a 16-bit mono WAV file."""
     with wave.open(str(path), "wb") as file:

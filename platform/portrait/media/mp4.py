@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import av.error
+import cv2
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer, OutputContainer
@@ -52,6 +53,37 @@ def tag_colours(context: av.VideoCodecContext) -> None:
     """Writes into an encoder's headers what `yuv_frame` makes."""
     context.colorspace = context.color_primaries = context.color_trc = BT709
     context.color_range = LIMITED_RANGE
+
+
+def rgb_pixels(
+    frame: VideoFrame,
+    convert: VideoReformatter,
+    *,
+    width: int | None = None,
+    src_colorspace: int | None = None,
+) -> np.ndarray:
+    """A decoded frame as RGB, its levels rounded.
+
+    By way of planes: with these flags FFmpeg has vector code for planar RGB only. The levels are those of its
+    packed RGB (where the height is odd, one in a thousand is off by one) in about half the time.
+
+    Args:
+        frame: of any pixel format and [H, W].
+        convert: kept from frame to frame, so that its tables are made once.
+        width: stretches the picture to this many pixels across; None keeps its own.
+        src_colorspace: FFmpeg's number of the matrix to assume; None takes the frame's.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    planar = convert.reformat(
+        frame, width=width, format="gbrp", src_colorspace=src_colorspace, interpolation=EXACT_RGB, threads=1
+    )
+    green, blue, red = (
+        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        for plane in planar.planes
+    )
+    return cv2.merge([red, green, blue])
 
 
 def check_pictures(frames: np.ndarray, height: int, width: int) -> None:
@@ -237,8 +269,7 @@ def _decode_run(
     for frame in container.decode(stream):
         index = round((frame.pts or 0) / ticks)
         if index in indices:
-            rgb = convert.reformat(frame, format="rgb24", interpolation=EXACT_RGB, threads=1)
-            pictures[index] = rgb.to_ndarray()
+            pictures[index] = rgb_pixels(frame, convert)
         if index >= last:
             break
     return pictures

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 import av
 import av.error
@@ -22,7 +23,7 @@ from av.video.stream import VideoStream
 
 from portrait.media.audio import SAMPLE_RATE, decode_track, resample
 from portrait.media.container import MediaSource, label_of, open_media, reason_of
-from portrait.media.mp4 import BT709, EXACT_RGB, decode_window, encode_video, write_mp4
+from portrait.media.mp4 import BT709, decode_window, encode_video, rgb_pixels, write_mp4
 
 __all__ = [
     "FPS",
@@ -165,13 +166,26 @@ def read_soundtrack(
 
 
 def iter_frames(
-    source: MediaSource, fps: int = FPS, *, max_seconds: float | None = None, name: str | None = None
+    source: MediaSource,
+    fps: int = FPS,
+    *,
+    start_s: float = 0.0,
+    max_seconds: float | None = None,
+    name: str | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields upright RGB pictures uint8 [H, W, 3] at a constant rate, in constant memory.
 
     A source picture is repeated or left out so that each output shows the one nearest in time; a picture that
     stands for long is held until half an output frame before the next. The arrays must not be written to: repeats
     share memory.
+
+    Args:
+        source: path or content.
+        fps: frames per second wanted.
+        start_s: begin here, in seconds after the file's first picture; of what lies before, only what follows the last
+            key frame is decoded.
+        max_seconds: stop after this much.
+        name: what to call the file in errors; by default its path.
 
     Raises:
         FileNotFoundError: no such file.
@@ -184,7 +198,8 @@ def iter_frames(
         upright = _UprightRGB(stream)
         shape: tuple[int, ...] | None = None
         picture, frame, emitted = None, None, 0
-        for frame, copies in _constant_rate(_decoded(container, stream, label), stream, fps, label):
+        decoded, origin = _decoded_from(container, stream, label, start_s)
+        for frame, copies in _constant_rate(decoded, origin, stream, fps, label):
             if copies and (limit is None or emitted < limit):
                 picture = upright(frame)
                 shape = shape or picture.shape
@@ -197,20 +212,47 @@ def iter_frames(
                 return
         if frame is None:
             raise ValueError(f"{label}: no picture could be decoded")
-        _check_complete(stream, emitted / fps, label)
+        if not emitted:
+            raise ValueError(f"{label}: has no picture at {start_s:.2f} s or after it")
+        _check_complete(stream, start_s + emitted / fps, label)
+
+
+def _decoded_from(
+    container: InputContainer, stream: VideoStream, label: str, start_s: float
+) -> tuple[Iterator[VideoFrame], float]:
+    """Frames from the key frame before a time on, and that time on the file's own clock."""
+    decoded = _decoded(container, stream, label)
+    first = next(decoded, None)
+    if first is None:
+        return iter(()), 0.0
+    origin = float(first.time or 0.0) + start_s
+    if not start_s:
+        return chain((first,), decoded), origin
+    try:
+        container.seek(round(origin / (stream.time_base or 1)), stream=stream)
+        decoded = _decoded(container, stream, label)
+        landed = next(decoded, None)
+        if landed is not None and landed.time is not None and landed.time <= origin:
+            return chain((landed,), decoded), origin
+    except (av.error.FFmpegError, ValueError):
+        # Not every container can be entered anywhere, and a landing may be rough: then all of it is decoded.
+        pass
+    container.seek(0, stream=stream)
+    return _decoded(container, stream, label), origin
 
 
 def _constant_rate(
-    frames: Iterator[VideoFrame], stream: VideoStream, fps: int, label: str
+    frames: Iterator[VideoFrame], start: float, stream: VideoStream, fps: int, label: str
 ) -> Iterator[tuple[VideoFrame, int]]:
-    """Pairs each source frame with the number of output frames that show it."""
+    """Pairs each source frame with the number of output frames that show it, the first of them at `start`."""
     half, epsilon = 0.5 / fps, 1e-6
     period = 1.0 / float(stream.average_rate or stream.guessed_rate or fps)
     previous: VideoFrame | None = None
-    start, previous_time, emitted = 0.0, 0.0, 0
+    previous_time, emitted = 0.0, 0
     for frame in frames:
         if previous is None:
-            previous, start = frame, float(frame.time or 0.0)
+            previous = frame
+            previous_time = 0.0 if frame.time is None else float(frame.time) - start
             continue
         time = (float(frame.time) - start) if frame.time is not None else previous_time + period
         if time <= previous_time:
@@ -231,7 +273,8 @@ def _constant_rate(
         base = Fraction(previous.time_base) if previous.time_base else Fraction(0)
         last = float(previous.duration * base) if previous.duration else period
         last = last if 0 < last <= 1.0 else period
-        yield previous, max(round((previous_time + last) * fps), 1) - emitted
+        # A file's only picture is shown once, however short it is; one that ends before the beginning is not.
+        yield previous, max(round((previous_time + last) * fps), 1 if previous_time >= 0 else 0) - emitted
 
 
 def _video_stream(container: InputContainer, label: str) -> VideoStream:
@@ -277,10 +320,7 @@ class _UprightRGB:
         # Untagged high-definition video is BT.709 by custom, FFmpeg takes it for BT.601.
         untagged = frame.colorspace in (0, 2)
         space = BT709 if untagged and min(frame.width, frame.height) >= 720 else None
-        rgb = self._convert.reformat(
-            frame, width=width, format="rgb24", src_colorspace=space, interpolation=EXACT_RGB, threads=1
-        )
-        pixels = rgb.to_ndarray()
+        pixels = rgb_pixels(frame, self._convert, width=width, src_colorspace=space)
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 

@@ -40,7 +40,7 @@ CLIPS_SCHEMA = pa.schema(
         pa.field("motion", pa.float32()),  # mean absolute difference of neighbouring frames, grey levels
         pa.field("face_size", pa.float32()),  # median width of the face in pixels of the footage
         pa.field("face_found", pa.float32()),  # share of the examined frames with a face
-        pa.field("speech_ratio", pa.float32()),  # share of the frames whose sound is above the noise floor
+        pa.field("speech_ratio", pa.float32()),  # share of the time in which someone speaks
         pa.field("sync_confidence", pa.float32()),  # null without a SyncNet
         pa.field("sync_offset", pa.float32()),  # frames; null without a SyncNet
         pa.field(
@@ -55,8 +55,12 @@ CLIPS_SCHEMA = pa.schema(
                 ]
             ),
         ),
+        pa.field("brightness", pa.float32()),  # mean level of the stored face, 0 … 255
+        pa.field("rivals", pa.float32()),  # share of the examined frames with another lasting face
     ]
 )
+LATER_COLUMNS = ("brightness", "rivals")
+"""Columns that tables of earlier versions do not have: they read as null there, until the table grows."""
 GROUP_OF_PICTURES = 16
 """Frames from one key frame to the next in the stored videos: short groups make random windows cheap to decode."""
 _BLOBS = ("video", "audio")
@@ -82,6 +86,14 @@ def commit_clips(uri: str, written: list[str]) -> ClipTable:
     return ClipTable(fragments.commit(uri, CLIPS_SCHEMA, written))
 
 
+def add_later_columns(uri: str) -> None:
+    """Gives a table of an earlier version the columns that it lacks, so that it can grow; clips there have nulls."""
+    dataset = lance.dataset(uri)
+    missing = [CLIPS_SCHEMA.field(name) for name in LATER_COLUMNS if name not in dataset.schema.names]
+    if missing:
+        dataset.add_columns(pa.schema(missing))
+
+
 @dataclass(frozen=True)
 class ClipTable:
     """A version of the clips table, open for reading; safe to use from several threads."""
@@ -98,7 +110,7 @@ class ClipTable:
         """
         dataset = fragments.open_dataset(str(uri), "clips", version)
         missing = [name for name in CLIPS_SCHEMA.names if name not in dataset.schema.names]
-        if missing:
+        if set(missing) - set(LATER_COLUMNS):
             raise ValueError(f"{uri} is not a clips table: column {missing[0]!r} is missing")
         return cls(dataset)
 
@@ -122,7 +134,9 @@ class ClipTable:
         for name in columns:
             if name not in _COLUMNS:
                 raise ValueError(f"column {name!r} cannot be read here; known: {', '.join(_COLUMNS)}")
-        return self.dataset.to_table(columns=list(columns)).to_pylist()
+        stored = [name for name in columns if name in self.dataset.schema.names]
+        rows = self.dataset.to_table(columns=stored or ["clip_id"]).to_pylist()
+        return [{name: row.get(name) for name in columns} for row in rows]
 
     def read_video(self, indices: Sequence[int]) -> list[bytes]:
         """H.264 MP4 bytes of rows, in the order of the indices."""

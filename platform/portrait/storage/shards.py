@@ -18,7 +18,7 @@ import pyarrow as pa
 import webdataset
 
 from portrait.storage import fragments
-from portrait.storage.clips import CLIPS_SCHEMA, ClipTable, to_batch
+from portrait.storage.clips import CLIPS_SCHEMA, LATER_COLUMNS, ClipTable, add_later_columns, to_batch
 
 INDEX = "index.json"
 _PATTERN = "clips-%06d.tar"
@@ -144,6 +144,8 @@ def import_shards(
         if index is not None and counts["read"] != index["clips"]:
             raise ValueError(f"{urls}: {counts['read']} clips found, {INDEX} promises {index['clips']}")
 
+    if existing is not None:
+        add_later_columns(uri)
     written = _write(uri, batches())
     schema = CLIPS_SCHEMA.with_metadata(index["metadata"]) if index is not None else CLIPS_SCHEMA
     if counts["added"]:
@@ -167,7 +169,7 @@ def row_of(sample: dict[str, Any]) -> dict[str, Any]:
         row = json.loads(sample["json"])
     except ValueError as error:
         raise ValueError(f"{where}: its .json is none ({error})") from error
-    row |= {column: sample[suffix] for suffix, column in MEDIA.items()}
+    row = dict.fromkeys(LATER_COLUMNS) | row | {column: sample[suffix] for suffix, column in MEDIA.items()}
     absent = [name for name in CLIPS_SCHEMA.names if name not in row]
     if absent:
         raise ValueError(f"{where}: its .json lacks {absent[0]!r}")

@@ -86,6 +86,31 @@ def test_every_output_frame_shows_the_nearest_picture(tmp_path: Path, rate: Frac
         assert distances[source] <= min(distances) + Fraction(1, 2000), f"output {index} shows {source}"
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts", "film.mpg", "film.avi"])
+@pytest.mark.parametrize("start", [0.4, 2.04, 3.96])
+def test_beginning_anywhere_shows_what_reading_all_shows_there(
+    tmp_path: Path, name: str, start: float
+) -> None:
+    # A brightness of its own for every picture; key frames two seconds apart and B-frames between them.
+    path = tmp_path / name
+    codec = "mpeg2video" if name.endswith("mpg") else "libx264"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 64, "yuv420p", 50
+        for number in range(120):
+            picture = np.full((64, 64, 3), 2 * number, np.uint8)
+            container.mux(stream.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    whole = list(iter_frames(path))
+    part = list(iter_frames(path, start_s=start, max_seconds=0.6))
+    first = round(start * 25)
+    expected = whole[first : first + 15]
+    assert [int(frame.mean()) for frame in part] == [int(frame.mean()) for frame in expected]
+    assert len(list(iter_frames(path, start_s=start))) == len(whole) - first
+    with pytest.raises(ValueError, match=r"no picture at 9\.00 s"):
+        list(iter_frames(path, start_s=9.0))
+
+
 def test_pictures_that_start_late_cut_the_sound_before_them(flash_film) -> None:
     late = Fraction(1, 5)
     path = flash_film([late + t for t in _times(Fraction(25))], [0.8], name="late.mp4")

@@ -3,7 +3,14 @@ import pyarrow as pa
 import pytest
 
 from portrait.storage import fragments
-from portrait.storage.clips import CLIPS_SCHEMA, ClipTable, commit_clips, write_clips
+from portrait.storage.clips import (
+    CLIPS_SCHEMA,
+    LATER_COLUMNS,
+    ClipTable,
+    add_later_columns,
+    commit_clips,
+    write_clips,
+)
 
 
 def test_rows_and_media_come_back_as_written(tmp_path, clip_row):
@@ -63,3 +70,22 @@ def test_remove_unreferenced_deletes_only_what_no_version_holds(tmp_path, clip_r
     left = {path for path in (tmp_path / "clips.lance" / "data").rglob("*") if path.is_file()}
     assert left == held
     assert ClipTable.open(uri, 1).read_video([0]) == [b"\x01" * 100_000]
+
+
+def test_a_table_of_an_earlier_version_is_read_and_grows(tmp_path, clip_row):
+    uri = str(tmp_path / "clips.lance")
+    commit_clips(uri, write_clips(uri, [clip_row("a")]))
+    lance.dataset(uri).drop_columns(list(LATER_COLUMNS))
+    old = ClipTable.open(uri)
+    assert old.rows(("clip_id", "rivals")) == [{"clip_id": "a", "rivals": None}]
+    assert old.rows(("rivals",)) == [{"rivals": None}]
+    add_later_columns(uri)
+    table = commit_clips(uri, write_clips(uri, [clip_row("b", rivals=0.25)]))
+    assert table.rows(("clip_id", "rivals", "split")) == [
+        {"clip_id": "a", "rivals": None, "split": "train"},
+        {"clip_id": "b", "rivals": 0.25, "split": "train"},
+    ]
+    assert table.read_video([0, 1]) == [b"video of a", b"video of b"]
+    version = table.version
+    add_later_columns(uri)
+    assert ClipTable.open(uri).version == version

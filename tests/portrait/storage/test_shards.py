@@ -36,6 +36,8 @@ def row(number: int) -> dict:
         "speech_ratio": None,
         "sync_confidence": None,
         "sync_offset": None,
+        "brightness": None,
+        "rivals": 0.0,
         "provenance": {
             "path": "/x y/ü.mp4",
             "content": "abc",

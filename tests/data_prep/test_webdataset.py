@@ -1,0 +1,108 @@
+"""Tests of data_prep.sources.webdataset, on shards that the webdataset package writes."""
+
+import functools
+import hashlib
+import http.server
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+import webdataset
+
+from data_prep.sources import WebDatasetSource, open_source
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.fixture
+def shards(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    with webdataset.ShardWriter(str(folder / "raw-%02d.tar"), maxcount=2, verbose=0) as writer:
+        writer.write({"__key__": "ann/1", "mp4": b"first", "json": {"identity": "ann", "split": "test"}})
+        writer.write({"__key__": "ann/2", "mkv": b"second", "txt": "words"})
+        writer.write({"__key__": "bob/1", "mp4": b"third", "json": {"licence": "CC0"}})
+        writer.write({"__key__": "cem/1", "jpg": b"no video"})
+    return folder
+
+
+EXPECTED = [
+    ("ann/1.mp4", "ann", "test", None, b"first"),
+    ("ann/2.mkv", "ann", None, None, b"second"),
+    ("bob/1.mp4", "bob", None, "CC0", b"third"),
+]
+
+
+def listed(files):
+    return [(f.member, f.identity, f.split, f.licence, f.media()) for f in files]
+
+
+def test_samples_with_a_video_are_read_where_they_lie(shards, tmp_path):
+    for text in (str(shards), f"{shards}/raw-{{00..01}}.tar"):
+        source = open_source(f"webdataset:{text}", render_folder=tmp_path)
+        files = source.files()
+        assert source.name == "raw"
+        assert listed(files) == EXPECTED
+        assert files[0].content_hash() == hashlib.sha256(b"first").hexdigest()
+        assert files[0].label == f"{shards}/raw-00.tar: ann/1.mp4"
+
+
+def test_shards_behind_an_address(shards):
+    handler = functools.partial(_Ranges, directory=str(shards))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        files = WebDatasetSource(shards=f"{base}/raw-{{00..01}}.tar").files()
+        assert listed(files) == EXPECTED
+        with pytest.raises(ValueError, match=r"raw-07\.tar: cannot be read as an uncompressed tar file"):
+            WebDatasetSource(shards=f"{base}/raw-07.tar").files()
+        server.shutdown()
+
+
+class _Ranges(http.server.SimpleHTTPRequestHandler):
+    """Python's own server does not know byte ranges, which any store of shards does."""
+
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return self.send_error(404)
+        content = path.read_bytes()
+        wanted = self.headers.get("Range")
+        start, _, end = (wanted or "bytes=0-").removeprefix("bytes=").partition("-")
+        part = content[int(start) : int(end or len(content) - 1) + 1]
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(content)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+        return None
+
+    def log_message(self, *args):
+        pass
+
+
+def test_identity_from_a_pattern_where_a_sample_does_not_say(shards):
+    files = WebDatasetSource(shards=str(shards), identity_pattern="([0-9])").files()
+    assert [file.identity for file in files] == ["ann", "2", "1"]
+
+
+def test_shards_that_cannot_be_used(shards, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no shards at .*nowhere"):
+        WebDatasetSource(shards=str(tmp_path / "nowhere")).files()
+    with tarfile.open(tmp_path / "packed.tar", "w:gz") as tar:
+        tar.add(shards / "raw-00.tar")
+    with pytest.raises(ValueError, match=r"packed\.tar: cannot be read as an uncompressed tar file"):
+        WebDatasetSource(shards=str(tmp_path / "packed.tar")).files()
+    for name, sample, message in (
+        ("ready", {"mp4": b"x", "flac": b"y"}, "jobs.import_shards"),
+        ("odd", {"mp4": b"x", "json": {"split": "holiday"}}, "split 'holiday'"),
+        ("list", {"mp4": b"x", "json": [1]}, "expected an object"),
+        ("none", {"txt": "words"}, "no sample with a video"),
+    ):
+        with webdataset.TarWriter(str(tmp_path / f"{name}.tar")) as writer:
+            writer.write({"__key__": "a", **sample})
+        with pytest.raises(ValueError, match=message):
+            WebDatasetSource(shards=str(tmp_path / f"{name}.tar")).files()
