@@ -31,7 +31,7 @@ from data_prep.report import SHOWN_REJECTS, Report
 from data_prep.sources import Footage, Source
 from data_prep.splits import Splits, assign
 from portrait.storage import fragments
-from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, add_later_columns, write_clips
+from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, write_clips
 
 SETTINGS_KEY = "cut_settings"
 """Key of the table's schema metadata that holds the settings its clips were cut with."""
@@ -176,7 +176,7 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     )
     if report.clips:
         if fragments.exists(uri):
-            add_later_columns(uri)
+            fragments.add_missing_columns(uri, CLIPS_SCHEMA)
         _commit(uri, settings, records, resumed=bool(plan.earlier))
     elif not fragments.exists(uri) or not ClipTable.open(uri).num_rows:
         _remove_uncommitted(uri, ledger)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -30,4 +31,8 @@ def speech_ratio(audio: np.ndarray) -> float:
 def _model() -> Any:
     from silero_vad import load_silero_vad
 
-    return load_silero_vad()
+    with warnings.catch_warnings():
+        # The package opens its own TorchScript file: nothing that a user of ours could change.
+        warnings.simplefilter("ignore", category=FutureWarning)
+        warnings.simplefilter("ignore", category=DeprecationWarning)
+        return load_silero_vad()

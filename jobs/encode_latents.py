@@ -9,6 +9,7 @@ from jobs import command_line
 from pipelines.latent_encoding import EncodingReport, encode_latents
 from pipelines.trainer import threads_per_worker
 from portrait import cluster
+from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class EncodeLatents:
     """Encoders that work at the same time."""
     gpu: bool = False
     """Whether each encoder takes a GPU."""
+    sources: SourceMix = EVERY_SOURCE
+    """Which sources are encoded: those of weight 0, or of a smaller largest size than the VAE's, are left out."""
 
 
 def main(config: EncodeLatents) -> EncodingReport:
@@ -44,6 +47,7 @@ def main(config: EncodeLatents) -> EncodingReport:
         actors=config.actors,
         gpu=config.gpu,
         threads=threads_per_worker(config.actors),
+        mix=config.sources,
     )
     print(
         f"encoded {report.encoded} clips, {report.skipped} were there; {report.table.num_rows} rows in the table"

@@ -13,6 +13,7 @@ from pipelines.trainer import TrainingResult, fit
 from portrait import presets
 from portrait.storage import checkpoints
 from portrait.storage.latents import LatentTable
+from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class TrainGenerator(TrainingOptions):
     rollout_share: float | None = None
     """Share 0 … 1 of the steps whose history is made by the model itself, against drift; such a step takes about twice
     as long. The preset's where not given."""
+    sources: SourceMix = EVERY_SOURCE
+    """How often each of the table's sources is visited; sizes are for `encode_latents`."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -75,6 +78,7 @@ def generator_task(config: TrainGenerator) -> GeneratorTask:
         latents_version=LatentTable.open(latents).version,
         training=training,
         init=init,
+        sources=config.sources,
         activation_checkpointing=config.activation_checkpointing,
         vae=None if config.vae is None else str(config.vae.absolute()),
     )

@@ -14,6 +14,7 @@ from pipelines.vae_task import VAETask
 from portrait import presets
 from portrait.presets import VAETrainingConfig
 from portrait.storage.clip_collections import open_clips
+from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class TrainVAE(TrainingOptions):
     """Strength 0 … 1 of a random change of the examples' colours; the preset's where not given."""
     lpips_weights: str | None = None
     """Folder with LPIPS backbone weights; without it LPIPS has no part in the loss."""
+    sources: SourceMix = EVERY_SOURCE
+    """How often each of the table's sources is visited, and up to which picture size."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -64,6 +67,7 @@ def vae_task(config: TrainVAE) -> VAETask:
         clips_version=open_clips(clips).version,
         training=overridden(preset.vae_training, config),
         init=config.initial_weights("vae"),
+        sources=config.sources,
         activation_checkpointing=config.activation_checkpointing,
     )
     if not task.lpips_weight:

@@ -23,6 +23,7 @@ from portrait.presets import GeneratorTrainingConfig, Preset
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
 from portrait.storage.latents import LatentTable, Statistics
+from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 from portrait.storage.reader import EpochSampler, LatentWindows, batches, collate
 from portrait.storage.sampler import Draw
 
@@ -45,6 +46,8 @@ class GeneratorTask:
     """A generator file to start from; None for new weights."""
     vae: str | None = None
     """The VAE file that made the latents: with it, evaluations also show and measure a generated clip."""
+    sources: SourceMix = EVERY_SOURCE
+    """How often each source is visited."""
     activation_checkpointing: bool = False
     """Recomputes each block in the backward pass instead of keeping its activations: less memory, a third more time."""
     evaluation_windows: int = 32
@@ -91,6 +94,7 @@ class GeneratorTask:
             "latents": self.latents,
             "latents_version": self.latents_version,
             "init": self.init,
+            "sources": to_dict(self.sources),
         }
 
     @cached_property
@@ -125,6 +129,7 @@ class GeneratorTask:
             seed=seed,
             split=split,
             version=self.latents_version,
+            mix=self.sources if split == "train" else EVERY_SOURCE,
         )
         windows.statistics = self.statistics
         return windows
@@ -133,6 +138,7 @@ class GeneratorTask:
         windows = self._windows("train", shard.seed)
         sampler = EpochSampler(
             len(windows),
+            weights=windows.weights,
             seed=shard.seed,
             rank=shard.rank,
             world_size=shard.world_size,

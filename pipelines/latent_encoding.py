@@ -25,6 +25,7 @@ from portrait.speech import build_speech_encoder
 from portrait.storage import checkpoints, fragments
 from portrait.storage.clip_collections import open_clips
 from portrait.storage.latents import LatentRow, LatentTable
+from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 
 REFERENCE_PICTURES = 8
 """K, frames of a clip that are also encoded as pictures."""
@@ -70,7 +71,7 @@ class EncodeClips:
         if settings.device == "cpu":
             torch.set_num_threads(settings.threads)
         self.table = open_clips(settings.clips, settings.clips_version)
-        self.rows = self.table.rows(("clip_id", "identity", "split", "num_frames"))
+        self.rows = self.table.rows(("clip_id", "identity", "split", "num_frames", "source"))
         self.size = settings.preset.video.size
         self.vae = checkpoints.load_vae(settings.vae_file, preset=settings.preset).to(settings.device)
         self.vae_version = checkpoints.read_header(settings.vae_file).version
@@ -116,11 +117,19 @@ class EncodeClips:
             speech=torch.from_numpy(self.speech.features(decode_flac(audio), length)),
             speech_encoder=self.speech.id,
             look_ahead_samples=self.speech.look_ahead_samples,
+            source=row["source"],
         )
 
 
 def encode_latents(
-    clips: str, vae_file: str, latents: str, *, actors: int = 1, gpu: bool = False, threads: int = 1
+    clips: str,
+    vae_file: str,
+    latents: str,
+    *,
+    actors: int = 1,
+    gpu: bool = False,
+    threads: int = 1,
+    mix: SourceMix = EVERY_SOURCE,
 ) -> EncodingReport:
     """Encodes the clips of a table that the latents table does not hold yet.
 
@@ -131,6 +140,7 @@ def encode_latents(
         actors: encoders at work at the same time.
         gpu: whether each takes a GPU.
         threads: arithmetic threads of each on the CPU.
+        mix: which sources may be used at the VAE's picture size.
 
     Raises:
         FileNotFoundError: the clips table or the VAE is missing.
@@ -148,7 +158,13 @@ def encode_latents(
             raise ValueError(
                 f"{latents} holds latents of VAE {makers[0]}, {vae_file} is {header.version}: write to another table"
             )
-    todo = [index for index, row in enumerate(table.rows(("clip_id",))) if row["clip_id"] not in done]
+    rows = table.rows(("clip_id", "source"))
+    mix.check([row["source"] for row in rows], clips)
+    todo = [
+        index
+        for index, row in enumerate(rows)
+        if row["clip_id"] not in done and mix.allows(row["source"], header.preset.video.size)
+    ]
     settings = EncoderSettings(
         clips=clips,
         clips_version=table.version,
@@ -159,9 +175,9 @@ def encode_latents(
     )
     failed: dict[str, str] = {}
     encoded = 0
-    for rows in _encoded(todo, settings, actors, failed):
-        LatentTable.append(latents, rows)
-        encoded += len(rows)
+    for portion in _encoded(todo, settings, actors, failed):
+        LatentTable.append(latents, portion)
+        encoded += len(portion)
     if not encoded and not done:
         reasons = "; ".join(f"{clip}: {reason}" for clip, reason in list(failed.items())[:3])
         raise ValueError(f"{clips}: no clip could be encoded ({reasons or 'the table is empty'})")

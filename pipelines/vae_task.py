@@ -29,6 +29,7 @@ from portrait.presets import Preset, VAEStage, VAETrainingConfig
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
 from portrait.storage.clip_collections import open_clips
+from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 from portrait.storage.reader import ClipWindows, EpochSampler, batches
 from portrait.vae import VideoVAE
 
@@ -51,6 +52,8 @@ class VAETask:
     """Loss weights, optimiser and stages; the preset's, or overridden."""
     init: str | None = None
     """A VAE file to start from; None for new weights."""
+    sources: SourceMix = EVERY_SOURCE
+    """How often each source is visited, and up to which size."""
     activation_checkpointing: bool = False
     """Whether activations are recomputed in the backward pass."""
     evaluation_clips: int = 6
@@ -81,6 +84,7 @@ class VAETask:
             "clips": self.clips,
             "clips_version": self.clips_version,
             "init": self.init,
+            "sources": to_dict(self.sources),
             "lpips_weight_used": self.lpips_weight,
         }
 
@@ -106,9 +110,11 @@ class VAETask:
             max_references=self.training.max_references,
             seed=shard.seed,
             version=self.clips_version,
+            mix=self.sources,
         )
         sampler = EpochSampler(
             len(windows),
+            weights=windows.weights,
             seed=shard.seed,
             rank=shard.rank,
             world_size=shard.world_size,

@@ -86,14 +86,6 @@ def commit_clips(uri: str, written: list[str]) -> ClipTable:
     return ClipTable(fragments.commit(uri, CLIPS_SCHEMA, written))
 
 
-def add_later_columns(uri: str) -> None:
-    """Gives a table of an earlier version the columns that it lacks, so that it can grow; clips there have nulls."""
-    dataset = lance.dataset(uri)
-    missing = [CLIPS_SCHEMA.field(name) for name in LATER_COLUMNS if name not in dataset.schema.names]
-    if missing:
-        dataset.add_columns(pa.schema(missing))
-
-
 @dataclass(frozen=True)
 class ClipTable:
     """A version of the clips table, open for reading; safe to use from several threads."""
@@ -134,9 +126,7 @@ class ClipTable:
         for name in columns:
             if name not in _COLUMNS:
                 raise ValueError(f"column {name!r} cannot be read here; known: {', '.join(_COLUMNS)}")
-        stored = [name for name in columns if name in self.dataset.schema.names]
-        rows = self.dataset.to_table(columns=stored or ["clip_id"]).to_pylist()
-        return [{name: row.get(name) for name in columns} for row in rows]
+        return fragments.read_columns(self.dataset, columns)
 
     def read_video(self, indices: Sequence[int]) -> list[bytes]:
         """H.264 MP4 bytes of rows, in the order of the indices."""

@@ -7,7 +7,7 @@ failed run leave the table as it was. A fragment travels as JSON from the proces
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,21 @@ def commit(uri: str, schema: pa.Schema, fragments: list[str]) -> lance.LanceData
         return lance.LanceDataset.commit(uri, lance.LanceOperation.Overwrite(schema, metadata))
     dataset = lance.dataset(uri)
     return lance.LanceDataset.commit(uri, lance.LanceOperation.Append(metadata), read_version=dataset.version)
+
+
+def add_missing_columns(uri: str, schema: pa.Schema) -> None:
+    """Gives a table of an earlier version the columns that it lacks, so that it can grow; rows there have nulls."""
+    dataset = lance.dataset(uri)
+    missing = [field for field in schema if field.name not in dataset.schema.names]
+    if missing:
+        dataset.add_columns(pa.schema(missing))
+
+
+def read_columns(dataset: lance.LanceDataset, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of all rows in the table's order; null where a table of an earlier version lacks one."""
+    stored = [name for name in columns if name in dataset.schema.names]
+    rows = dataset.to_table(columns=stored or dataset.schema.names[:1]).to_pylist()
+    return [{name: row.get(name) for name in columns} for row in rows]
 
 
 def remove_unreferenced(dataset: lance.LanceDataset) -> None:

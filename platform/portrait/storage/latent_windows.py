@@ -14,6 +14,7 @@ import torch
 
 from portrait.storage.clips import SPLITS
 from portrait.storage.latents import LatentRow, LatentTable
+from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 from portrait.storage.sampler import Draw
 
 BLOCK_LATENTS = 4
@@ -35,6 +36,7 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
         split: str | None = "train",
         version: int | None = None,
         sample_posterior: bool = True,
+        mix: SourceMix = EVERY_SOURCE,
     ) -> None:
         """Opens the table and takes its statistics.
 
@@ -45,10 +47,11 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
             split: `train`, `val` or `test`; None for all rows.
             version: version of the table; None for the latest.
             sample_posterior: draws latents from the posterior; False gives its mean.
+            mix: weights of the sources, for the sampler; their sizes were seen to when the table was made.
 
         Raises:
             FileNotFoundError: there is no table.
-            ValueError: a number is out of range, or the split is empty.
+            ValueError: a number is out of range, the split is empty, or a source is not there.
         """
         if window < BLOCK_LATENTS or window % BLOCK_LATENTS:
             raise ValueError(f"window must be a positive multiple of {BLOCK_LATENTS}, got {window}")
@@ -59,11 +62,19 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
         self.seed = seed
         self.sample_posterior = sample_posterior
         self.statistics = self.table.statistics
-        rows = self.table.rows(("clip_id", "split"))
-        self._indices = [i for i, row in enumerate(rows) if split is None or row["split"] == split]
+        rows = self.table.rows(("clip_id", "split", "source"))
+        sources = [row["source"] or "" for row in rows]
+        mix.check(sources, uri)
+        self._indices = [
+            i
+            for i, row in enumerate(rows)
+            if (split is None or row["split"] == split) and mix.allows(sources[i])
+        ]
         if not self._indices:
             raise ValueError(f"{uri}: no clip of split {split or 'any'} ({len(rows)} clips in the table)")
         self.clip_ids: list[str] = [rows[i]["clip_id"] for i in self._indices]
+        self.weights = mix.row_weights([sources[i] for i in self._indices])
+        """For `EpochSampler`."""
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -40,8 +40,11 @@ LATENTS_SCHEMA = pa.schema(
         pa.field("look_ahead_samples", pa.int32(), nullable=False),
         pa.field("sum", pa.list_(pa.float64()), nullable=False),  # [C], of the mean over L, h, w
         pa.field("sum_of_squares", pa.list_(pa.float64()), nullable=False),  # [C]
+        pa.field("source", pa.string()),  # the clip's collection
     ]
 )
+LATER_COLUMNS = ("source",)
+"""Columns that tables of earlier versions do not have."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +75,8 @@ class LatentRow:
     """Id of the encoder that made them; one for the whole table."""
     look_ahead_samples: int
     """Samples after a frame's own that its features may depend on."""
+    source: str | None = None
+    """The collection that the clip is from."""
 
     def __post_init__(self) -> None:
         channels, latents, height, width = self.mean.shape
@@ -129,7 +134,7 @@ class LatentTable:
         """
         dataset = fragments.open_dataset(str(uri), "latents", version)
         missing = [name for name in LATENTS_SCHEMA.names if name not in dataset.schema.names]
-        if missing:
+        if set(missing) - set(LATER_COLUMNS):
             raise ValueError(f"{uri} is not a latents table: column {missing[0]!r} is missing")
         return cls(dataset)
 
@@ -165,6 +170,8 @@ class LatentTable:
         # Made here and not inside Lance's reader, so that an error keeps its type.
         pending = list(new_batches())
         if pending:
+            if fragments.exists(uri):
+                fragments.add_missing_columns(uri, LATENTS_SCHEMA)
             written = fragments.write_fragments(uri, LATENTS_SCHEMA, pending)
             return LatentTable(fragments.commit(uri, LATENTS_SCHEMA, written))
         if not fragments.exists(uri):
@@ -198,7 +205,7 @@ class LatentTable:
         self, columns: Sequence[str] = ("clip_id", "identity", "split", "num_frames", "num_latents")
     ) -> list[dict[str, Any]]:
         """Columns of all rows in the table's order (the position in the list is the index `read` takes)."""
-        return self.dataset.to_table(columns=list(columns)).to_pylist()
+        return fragments.read_columns(self.dataset, columns)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -256,6 +263,7 @@ def _to_batch(row: LatentRow) -> pa.RecordBatch:
         "look_ahead_samples": row.look_ahead_samples,
         "sum": mean.sum(dim=(1, 2, 3)).tolist(),
         "sum_of_squares": mean.square().sum(dim=(1, 2, 3)).tolist(),
+        "source": row.source,
     }
     arrays = [pa.array([values[field.name]], field.type) for field in LATENTS_SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=LATENTS_SCHEMA)
@@ -277,4 +285,5 @@ def _from_values(values: dict[str, Any]) -> LatentRow:
         speech=_from_bytes(values["speech"], values["num_frames"], values["speech_dim"]),
         speech_encoder=values["speech_encoder"],
         look_ahead_samples=values["look_ahead_samples"],
+        source=values.get("source"),
     )

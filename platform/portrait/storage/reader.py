@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from portrait.media.video import decode_window
-from portrait.storage.clip_collections import open_clips
+from portrait.media.audio import SAMPLE_RATE, decode_flac_window
+from portrait.media.video import FPS, decode_window
+from portrait.storage.clip_collections import Clips, open_clips
 from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS
 from portrait.storage.latent_windows import LatentWindows
+from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 from portrait.storage.sampler import Draw, EpochSampler, batches, collate
 
 __all__ = ["ClipWindows", "Draw", "EpochSampler", "LatentWindows", "batches", "collate"]
@@ -31,7 +33,7 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        uri: str,
+        uri: str | Clips,
         size: int,
         num_frames: int,
         *,
@@ -39,21 +41,23 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
         seed: int = 0,
         split: str | None = "train",
         version: int | None = None,
+        mix: SourceMix = EVERY_SOURCE,
     ) -> None:
-        """Opens the table and finds the rows of the split that are long enough.
+        """Opens the table and finds the rows of the split that are long enough, and of sources that may be used.
 
         Args:
-            uri: the clips table.
+            uri: the clips table or folder of shards, or a collection that is open already.
             size: side of the pictures; another size than the stored one is resized (by area when shrinking).
             num_frames: frames of a window, 1+T.
             max_references: K, references of every item (training masks some of them).
             seed: of the random choices.
             split: `train`, `val` or `test`; None for all rows.
             version: version of the table; None for the latest.
+            mix: which sources are used at this size; their weights are for the sampler.
 
         Raises:
             FileNotFoundError: there is no table.
-            ValueError: a number is out of range, or no row of the split is long enough.
+            ValueError: a number is out of range, no row of the split is long enough, or a source is not there.
         """
         if num_frames < 1 or (num_frames - 1) % 4:
             raise ValueError(f"num_frames must be 1 + a multiple of 4, got {num_frames}")
@@ -63,13 +67,18 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
             )
         if split is not None and split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        self.table = open_clips(uri, version)
+        self.table = open_clips(uri, version) if isinstance(uri, str) else uri
         self.size = size
         self.num_frames = num_frames
         self.max_references = max_references
         self.seed = seed
-        rows = self.table.rows(("clip_id", "identity", "split", "num_frames"))
-        in_split = [i for i, row in enumerate(rows) if split is None or row["split"] == split]
+        rows = self.table.rows(("clip_id", "identity", "split", "num_frames", "source"))
+        mix.check([row["source"] for row in rows], str(uri))
+        in_split = [
+            i
+            for i, row in enumerate(rows)
+            if (split is None or row["split"] == split) and mix.allows(row["source"], size)
+        ]
         indices = [i for i in in_split if rows[i]["num_frames"] >= num_frames]
         if not indices:
             raise ValueError(
@@ -77,6 +86,8 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
                 f"({len(in_split)} clips in the split, {len(rows)} in the table)"
             )
         self._indices = indices
+        self.weights = mix.row_weights([rows[i]["source"] for i in indices])
+        """For `EpochSampler`."""
         self._lengths = [int(rows[i]["num_frames"]) for i in indices]
         self.clip_ids: list[str] = [rows[i]["clip_id"] for i in indices]
         self.identities: list[str] = [rows[i]["identity"] for i in indices]
@@ -99,7 +110,16 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitems__(self, draws: Sequence[Draw]) -> list[dict[str, Any]]:
         """Items of several draws, their blobs read at once."""
         media = self.table.read_video([self._indices[draw.row] for draw in draws])
-        return [self._item(draw, video) for draw, video in zip(draws, media, strict=True)]
+        return [self.item(draw, video) for draw, video in zip(draws, media, strict=True)]
+
+    def read_bytes(self, draws: Sequence[Draw]) -> list[tuple[bytes, bytes]]:
+        """(H.264 MP4, FLAC) of several draws' clips, as they are stored."""
+        return self.table.read_media([self._indices[draw.row] for draw in draws])
+
+    def read_audio(self, draws: Sequence[Draw]) -> list[torch.Tensor]:
+        """The sound of several draws' windows: float32 [640 · (1+T)] each, 16 kHz mono."""
+        media = self.table.read_audio([self._indices[draw.row] for draw in draws])
+        return [self.audio(draw, data) for draw, data in zip(draws, media, strict=True)]
 
     def choose(self, draw: Draw) -> tuple[int, list[int]]:
         """First frame of the window and the K reference frames of a draw."""
@@ -117,7 +137,8 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
         edges = np.linspace(0, length, self.max_references + 1)
         return start, [min(length - 1, int(rng.uniform(a, b))) for a, b in pairwise(edges)]
 
-    def _item(self, draw: Draw, video: bytes) -> dict[str, Any]:
+    def item(self, draw: Draw, video: bytes) -> dict[str, Any]:
+        """A draw's item out of its clip's H.264 MP4 bytes; see `__getitem__`."""
         start, references = self.choose(draw)
         wanted = [*range(start, start + self.num_frames), *references]
         frames_NHWC = torch.from_numpy(_resize(decode_window(video, wanted), self.size))
@@ -128,6 +149,12 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
             "start": start,
             "reference_frames": torch.tensor(references, dtype=torch.int64),
         }
+
+    def audio(self, draw: Draw, data: bytes) -> torch.Tensor:
+        """The sound of a draw's window out of its clip's FLAC bytes; see `read_audio`."""
+        start, _ = self.choose(draw)
+        per_frame = SAMPLE_RATE // FPS
+        return torch.from_numpy(decode_flac_window(data, start * per_frame, self.num_frames * per_frame))
 
 
 def _resize(frames_THWC: np.ndarray, size: int) -> np.ndarray:

@@ -18,6 +18,7 @@ class Draw(NamedTuple):
     """One visit of a row: the pair that all random choices about the item depend on."""
 
     epoch: int
+    """Which visit it is: the epoch's number where every row is visited once an epoch."""
     row: int
 
 
@@ -26,7 +27,8 @@ class EpochSampler:
 
     All ranks walk one sequence, the permutations of epoch 0, 1, 2, … one after another, in which step s of rank r takes
     the places (s · world_size + r) · batch_size onwards. So every rank has a full batch at every step, no row is left
-    out, and tables smaller than a batch work too.
+    out, and tables smaller than a batch work too. With weights, rows of one weight are walked in permutations of their
+    own, and an epoch takes the next ones of each in the weights' proportion.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class EpochSampler:
         world_size: int = 1,
         batch_size: int = 1,
         start_step: int = 0,
+        weights: Sequence[float] | None = None,
     ) -> None:
         """Fixes the order.
 
@@ -48,6 +51,7 @@ class EpochSampler:
             world_size: number of workers.
             batch_size: draws a step and worker.
             start_step: first step to give: the number of steps already trained.
+            weights: how often each row is visited against the others, above 0; None for all alike.
 
         Raises:
             ValueError: a number is out of range.
@@ -62,6 +66,10 @@ class EpochSampler:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be in 0 … {world_size - 1}, got {rank}")
+        if weights is not None and (len(weights) != num_rows or min(weights) <= 0):
+            raise ValueError(f"weights must be {num_rows} numbers above 0")
+        self._parts = [(np.arange(num_rows), num_rows)] if weights is None else _parts(np.asarray(weights))
+        self.epoch_length = sum(visits for _, visits in self._parts)
         self.num_rows = num_rows
         self.seed = seed
         self.rank = rank
@@ -69,22 +77,50 @@ class EpochSampler:
         self.batch_size = batch_size
         self.start_step = start_step
 
-    def epoch_order(self, epoch: int) -> np.ndarray:
-        """Rows in the order of an epoch, int64 [num_rows]."""
-        return np.random.default_rng((self.seed, epoch)).permutation(self.num_rows)
+    def epoch_order(self, epoch: int) -> list[Draw]:
+        """The visits of an epoch in their order, `epoch_length` of them."""
+        if len(self._parts) == 1:
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.num_rows)
+            return [Draw(epoch, int(row)) for row in order]
+        draws = [
+            draw
+            for part, (rows, visits) in enumerate(self._parts)
+            for draw in self._walk(part, rows, visits, epoch)
+        ]
+        return [draws[i] for i in np.random.default_rng((self.seed, epoch)).permutation(len(draws))]
+
+    def _walk(self, part: int, rows: np.ndarray, visits: int, epoch: int) -> Iterator[Draw]:
+        """An epoch's visits of the rows of one weight: their permutations go on where the last epoch left them."""
+        place, end = epoch * visits, (epoch + 1) * visits
+        while place < end:
+            number, first = divmod(place, len(rows))
+            order = np.random.default_rng((self.seed, part, number)).permutation(rows)
+            taken = order[first : first + end - place]
+            yield from (Draw(number, int(row)) for row in taken)
+            place += len(taken)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         place = (self.start_step * self.world_size + self.rank) * self.batch_size
-        epoch, order = -1, np.empty(0, dtype=np.int64)
+        epoch, order = -1, []
         while True:
             batch = []
             for position in range(place, place + self.batch_size):
-                if position // self.num_rows != epoch:
-                    epoch = position // self.num_rows
+                if position // self.epoch_length != epoch:
+                    epoch = position // self.epoch_length
                     order = self.epoch_order(epoch)
-                batch.append(Draw(epoch, int(order[position % self.num_rows])))
+                batch.append(order[position % self.epoch_length])
             yield batch
             place += self.world_size * self.batch_size
+
+
+def _parts(weights: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """Rows of each weight, and how many visits of them an epoch has: about as many in all as there are rows."""
+    parts = []
+    for weight in np.unique(weights):
+        rows = np.flatnonzero(weights == weight)
+        visits = weight * len(rows) * len(weights) / weights.sum()
+        parts.append((rows, max(1, round(float(visits)))))
+    return parts
 
 
 class BatchedDataset(Protocol):

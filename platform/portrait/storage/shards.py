@@ -18,7 +18,7 @@ import pyarrow as pa
 import webdataset
 
 from portrait.storage import fragments
-from portrait.storage.clips import CLIPS_SCHEMA, LATER_COLUMNS, ClipTable, add_later_columns, to_batch
+from portrait.storage.clips import CLIPS_SCHEMA, LATER_COLUMNS, ClipTable, to_batch
 
 INDEX = "index.json"
 _PATTERN = "clips-%06d.tar"
@@ -145,7 +145,7 @@ def import_shards(
             raise ValueError(f"{urls}: {counts['read']} clips found, {INDEX} promises {index['clips']}")
 
     if existing is not None:
-        add_later_columns(uri)
+        fragments.add_missing_columns(uri, CLIPS_SCHEMA)
     written = _write(uri, batches())
     schema = CLIPS_SCHEMA.with_metadata(index["metadata"]) if index is not None else CLIPS_SCHEMA
     if counts["added"]:

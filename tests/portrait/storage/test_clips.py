@@ -7,7 +7,6 @@ from portrait.storage.clips import (
     CLIPS_SCHEMA,
     LATER_COLUMNS,
     ClipTable,
-    add_later_columns,
     commit_clips,
     write_clips,
 )
@@ -79,7 +78,7 @@ def test_a_table_of_an_earlier_version_is_read_and_grows(tmp_path, clip_row):
     old = ClipTable.open(uri)
     assert old.rows(("clip_id", "rivals")) == [{"clip_id": "a", "rivals": None}]
     assert old.rows(("rivals",)) == [{"rivals": None}]
-    add_later_columns(uri)
+    fragments.add_missing_columns(uri, CLIPS_SCHEMA)
     table = commit_clips(uri, write_clips(uri, [clip_row("b", rivals=0.25)]))
     assert table.rows(("clip_id", "rivals", "split")) == [
         {"clip_id": "a", "rivals": None, "split": "train"},
@@ -87,5 +86,5 @@ def test_a_table_of_an_earlier_version_is_read_and_grows(tmp_path, clip_row):
     ]
     assert table.read_video([0, 1]) == [b"video of a", b"video of b"]
     version = table.version
-    add_later_columns(uri)
+    fragments.add_missing_columns(uri, CLIPS_SCHEMA)
     assert ClipTable.open(uri).version == version

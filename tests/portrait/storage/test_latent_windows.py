@@ -1,8 +1,12 @@
+import dataclasses
+
+import lance
 import pytest
 import torch
 
 from portrait.storage.latent_windows import LatentWindows
 from portrait.storage.latents import LatentRow, LatentTable
+from portrait.storage.mixture import SourceMix
 from portrait.storage.sampler import Draw
 
 CHANNELS = 5
@@ -120,3 +124,15 @@ def test_wrong_windows_and_splits_are_refused(uri):
         LatentWindows(uri, window=30)
     with pytest.raises(ValueError, match=r"no clip of split val \(2 clips in the table\)"):
         LatentWindows(uri, split="val")
+
+
+def test_sources_are_mixed_and_tables_from_before_sources_grow(tmp_path):
+    uri = str(tmp_path / "latents.lance")
+    LatentTable.append(uri, [make_row("old", 10)])
+    lance.dataset(uri).drop_columns(["source"])
+    assert LatentWindows(uri).weights is None
+    LatentTable.append(uri, [dataclasses.replace(make_row("new", 10), source="studio")])
+    windows = LatentWindows(uri, mix=SourceMix(weights={"studio": 2.0}))
+    assert (windows.clip_ids, windows.weights) == (["old", "new"], [1.0, 2.0])
+    assert LatentWindows(uri, mix=SourceMix(weights={"studio": 0.0})).clip_ids == ["old"]
+    assert [row.source for row in windows.table.read([0, 1])] == [None, "studio"]

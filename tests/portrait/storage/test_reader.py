@@ -7,6 +7,7 @@ import torch
 
 from portrait.media.video import encode_video
 from portrait.storage.clips import commit_clips, write_clips
+from portrait.storage.mixture import SourceMix
 from portrait.storage.reader import ClipWindows, Draw, EpochSampler, batches
 
 LENGTHS = {"a": 61, "b": 37, "short": 9}
@@ -139,3 +140,29 @@ def test_split_and_length_choose_the_rows(uri):
 def test_what_cannot_be_read_is_said(uri, options, message):
     with pytest.raises(ValueError, match=message):
         ClipWindows(uri, **{"size": 48, "num_frames": 5, **options})
+
+
+def test_a_source_is_used_up_to_its_size_and_as_often_as_its_weight_says(tmp_path, videos, clip_row):
+    uri = str(tmp_path / "mixed.lance")
+    sources = {"a": "studio", "b": "web", "short": "web"}
+    rows = [
+        clip_row(name, video=videos[name], num_frames=LENGTHS[name], source=source)
+        for name, source in sources.items()
+    ]
+    commit_clips(uri, write_clips(uri, rows))
+    mix = SourceMix(weights={"studio": 3.0}, max_size={"web": 32})
+    small = ClipWindows(uri, size=32, num_frames=5, mix=mix)
+    assert small.clip_ids == ["a", "b", "short"]
+    assert small.weights == [3.0, 1.0, 1.0]
+    large = ClipWindows(uri, size=48, num_frames=5, mix=mix)
+    assert (large.clip_ids, large.weights) == (["a"], None)
+    without = ClipWindows(uri, size=48, num_frames=5, mix=SourceMix(weights={"studio": 0.0}))
+    assert (without.clip_ids, without.weights) == (["b", "short"], None)
+    with pytest.raises(ValueError, match=r"no clip of source 'vox' \(there: studio, web\)"):
+        ClipWindows(uri, size=32, num_frames=5, mix=SourceMix(weights={"vox": 2.0}))
+
+
+@pytest.mark.parametrize(("weights", "sizes"), [({"a": -1.0}, {}), ({"a": float("nan")}, {}), ({}, {"a": 0})])
+def test_weights_and_sizes_that_mean_nothing(weights, sizes):
+    with pytest.raises(ValueError, match="of source 'a' must be"):
+        SourceMix(weights=weights, max_size=sizes)
