@@ -15,7 +15,7 @@ from scenedetect.detectors import AdaptiveDetector
 
 LOOKAHEAD = 3
 """A cut is known this many frames after it."""
-_WIDTH = 160
+_WIDTH = 96
 """Pictures are looked at about this wide: shots differ as a whole, and the search must cost little."""
 _FLASH = 0.5
 """A picture comes back if it differs by less than this share of the change itself."""

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import nn
 
 from pipelines import schedule
+from pipelines.data_wait import DataWait
 from pipelines.ema import WeightAverage
 from pipelines.engine import (
     deepspeed_config,
@@ -152,6 +153,7 @@ class TrainingLoop:
         self.figures: dict[str, float] = {}
         self.printed_at = self.saved_at = time.monotonic()
         self.window: list[dict[str, Any]] = []
+        self.data_wait = DataWait()
         self._restore()
 
     # ---------------------------------------------------------------- the loop
@@ -190,7 +192,8 @@ class TrainingLoop:
             rate = schedule.learning_rate(
                 stage.learning_rate, progress.step, self.task.optimisation.warmup_steps, done
             )
-            self._step(batches, rate)
+            with self.data_wait.step():
+                self._step(batches, rate)
             self._report_progress(stage.steps, budget_s, rate)
             if settings.evaluate_steps and progress.total_steps % settings.evaluate_steps == 0:
                 self._evaluate(progress.stage)
@@ -205,7 +208,7 @@ class TrainingLoop:
         for micro in range(settings.accumulation):
             batch = {
                 name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-                for name, value in next(batches).items()
+                for name, value in self.data_wait.take(batches).items()
             }
             draw = progress.step * settings.accumulation + micro
             loss, metrics = self.engine(batch, seed=seed, step=draw)
@@ -268,6 +271,7 @@ class TrainingLoop:
             raise FloatingPointError(f"the loss is {means['loss']} at step {self.progress.total_steps}")
         speed = len(self.window) / self.settings.accumulation / max(1e-9, now - self.printed_at)
         self.window, self.printed_at = [], now
+        data = self.data_wait.figures()
         if self.rank:
             return
         left_s = (steps - self.progress.step) / speed
@@ -275,10 +279,14 @@ class TrainingLoop:
             left_s = min(left_s, budget_s - self.progress.stage_elapsed_s)
         figures = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         left = time.strftime("%H:%M:%S", time.gmtime(max(0.0, left_s)))
-        self._say(f"step {self.progress.step}/{steps}  {figures}  {speed:.2f} steps/s  stage ends in {left}")
+        waits = f"{data['wait_share']:.1%} waiting for data"
+        self._say(
+            f"step {self.progress.step}/{steps}  {figures}  {speed:.2f} steps/s, {waits}  stage ends in {left}"
+        )
         if self.run is not None:
             curves = {f"train/{name}": value for name, value in means.items()}
             curves |= {"train/learning_rate": rate, "train/steps_per_second": speed}
+            curves |= {f"data/{name}": value for name, value in data.items()}
             norm = self.engine.get_global_grad_norm()
             if norm is not None:
                 curves["train/gradient_norm"] = float(norm)

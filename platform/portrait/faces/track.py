@@ -14,6 +14,8 @@ from portrait.faces.detector import Face, FaceDetector, NoFaceError
 
 _MIN_OVERLAP = 0.25
 _SMOOTHING_SECONDS = 0.4
+_WHOLE_EVERY = 6
+"""Of so many searches one is of the whole picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class FaceTrack:
     found: float
     """Share of the searched frames in which this face was detected, 0…1."""
     rivals: float
-    """Share of the searched frames with another lasting face at least 60 % as wide: two people in the picture."""
+    """Share of the frames searched as a whole with another lasting face at least 60 % as wide: two people in the
+    picture."""
 
 
 @dataclass
@@ -44,7 +47,8 @@ def track_faces(
     Args:
         frames: RGB pictures uint8 [H, W, 3], an array or an iterator that is read once.
         detector: finds faces in single pictures.
-        every: search every so many frames; positions between are interpolated.
+        every: search every so many frames; positions between are interpolated. Most searches are only where the main
+            face was; whole pictures are searched for others now and then, and whenever it was not found there.
         name: what to call the clip in errors.
         fps: frames per second, for the smoothing.
 
@@ -56,27 +60,47 @@ def track_faces(
         ValueError: no frames.
     """
     chains: list[_Chain] = []
-    searched, length = 0, 0
+    searched, wholly, length = 0, 0, 0
     for index, frame in enumerate(frames):
         length = index + 1
-        if index % every == 0:
-            searched += 1
-            _link(chains, index, detector.detect(frame), patience=max(fps, 2 * every))
+        if index % every:
+            continue
+        # The second whole search comes early, so that short clips know others from false alarms as well.
+        near = None if searched == 2 or searched % _WHOLE_EVERY == 0 else _latest(chains, index - every)
+        faces = [] if near is None else detector.detect(frame, near)
+        if not any(overlap(face, near) >= _MIN_OVERLAP for face in faces if near is not None):
+            faces = detector.detect(frame)
+            wholly += 1
+        searched += 1
+        _link(chains, index, faces, patience=max(fps, (_WHOLE_EVERY + 1) * every))
     if not length:
         raise ValueError(f"{name}: expected at least one frame, found none")
     if not chains:
         raise NoFaceError(f"{name}: no face found ({searched} of {length} frames searched)")
     main, others = _main_chain(chains)
     width = np.median([face.w for face in main.faces])
-    lasting = [chain for chain in others if len(chain.times) >= max(2, searched // 5)]
+    lasting = [chain for chain in others if len(chain.times) >= max(2, wholly // 5)]
     rival_times = {
         t for c in lasting for t, face in zip(c.times, c.faces, strict=True) if face.w >= 0.6 * width
     }
     return FaceTrack(
         boxes=_fill(main, length, window=round(_SMOOTHING_SECONDS * fps)),
         found=len(main.times) / searched,
-        rivals=len(rival_times) / searched,
+        rivals=len(rival_times) / wholly,
     )
+
+
+def _latest(chains: list[_Chain], time: int) -> Face | None:
+    """The face that most speaks for being the main one, if it was seen at that time."""
+    if not chains:
+        return None
+    best = max(chains, key=_weight)
+    return best.faces[-1] if best.times[-1] == time else None
+
+
+def _weight(chain: _Chain) -> float:
+    """How much face there is in a chain: how large, how surely, and for how long."""
+    return sum(face.w * face.score for face in chain.faces)
 
 
 def _link(chains: list[_Chain], time: int, faces: list[Face], patience: int) -> None:
@@ -99,7 +123,7 @@ def _main_chain(chains: list[_Chain]) -> tuple[_Chain, list[_Chain]]:
     A head that turns away and comes back, or a nod too quick for the linking, breaks a chain without being
     someone else.
     """
-    best = max(chains, key=lambda chain: sum(face.w * face.score for face in chain.faces))
+    best = max(chains, key=_weight)
     typical = median_face(best.faces)
     times = set(best.times)
     joined = list(zip(best.times, best.faces, strict=True))

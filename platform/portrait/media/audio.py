@@ -18,7 +18,14 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
 
-from portrait.media.container import MediaSource, label_of, open_media, reason_of
+from portrait.media.container import (
+    MediaSource,
+    is_cut_off,
+    label_of,
+    open_media,
+    promised_seconds,
+    reason_of,
+)
 
 SAMPLE_RATE = 16_000
 _MAX_GAP_SECONDS = 60.0
@@ -88,6 +95,8 @@ def decode_track(
         written += piece.size
         if until_s is not None and start + Fraction(written, rate) >= until_s:
             break
+    else:
+        _check_complete(container, float(start) + written / (rate or SAMPLE_RATE), label)
     samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     if not np.isfinite(samples).all():
         raise ValueError(f"{label}: the sound holds values that are not finite (NaN or infinity)")
@@ -103,6 +112,21 @@ def _frames(container: InputContainer, label: str):
             at = frame.time or at
     except av.error.FFmpegError as error:
         raise ValueError(f"{label}: damaged sound at {at:.2f} s ({reason_of(error)})") from error
+
+
+def _check_complete(container: InputContainer, end_s: float, label: str) -> None:
+    """Sound that breaks off would be heard as silence: compare with what the index promises, where it keeps that.
+
+    Others than MP4 and Matroska estimate it, or have one length for all tracks.
+    """
+    stream = container.streams.audio[0]
+    promised = promised_seconds(stream)
+    if promised is None or not ("DURATION" in stream.metadata or "mp4" in container.format.name):
+        return
+    if is_cut_off(end_s, promised):
+        raise ValueError(
+            f"{label}: the sound is cut off at {end_s:.2f} s, its index promises {promised:.2f} s"
+        )
 
 
 def _time(frame: AudioFrame, default: Fraction) -> Fraction:
@@ -213,11 +237,13 @@ def decode_flac_window(data: bytes, start: int, num_samples: int) -> np.ndarray:
         stream = container.streams.audio[0]
         if stream.rate != SAMPLE_RATE:
             raise ValueError(f"FLAC: expected {SAMPLE_RATE} Hz, found {stream.rate}")
-        if start:
-            container.seek(start * av.time_base // SAMPLE_RATE, backward=True)
-        samples, _, begin_s = decode_track(
-            container, label="FLAC", until_s=(start + num_samples) / SAMPLE_RATE
-        )
+        try:
+            if start:
+                container.seek(start * av.time_base // SAMPLE_RATE, backward=True)
+            until_s = (start + num_samples) / SAMPLE_RATE
+            samples, _, begin_s = decode_track(container, label="FLAC", until_s=until_s)
+        except av.error.FFmpegError:  # very short sound can't be entered, nor can what has no such sample
+            samples, begin_s = decode_flac(data), 0.0
     skip = start - round(begin_s * SAMPLE_RATE)
     if skip < 0 or samples.size < skip + num_samples:
         raise ValueError(f"FLAC: no samples {start} … {start + num_samples - 1} in it (damaged, or shorter)")

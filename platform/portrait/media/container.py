@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TypeAlias
 import av
 import av.error
 from av.container import InputContainer
+from av.stream import Stream
 
 MediaSource: TypeAlias = str | Path | bytes
 """A file's path or its whole content."""
@@ -56,6 +58,24 @@ def open_media(source: MediaSource, *, name: str | None = None) -> Iterator[Inpu
         yield container
     finally:
         container.close()
+
+
+def promised_seconds(stream: Stream) -> float | None:
+    """How long a track is by its file's index; None where that says nothing.
+
+    Matroska keeps each track's length in a tag; without one, FFmpeg takes the longest track's for all of them.
+    """
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag is not None:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    if stream.duration is None or stream.time_base is None:
+        return None
+    return float(stream.duration * stream.time_base)
+
+
+def is_cut_off(seconds: float, promised: float) -> bool:
+    """Whether a track of so many seconds lacks more of what its index promises than indexes err by."""
+    return promised - seconds > max(0.5, 0.02 * promised)
 
 
 def reason_of(error: av.error.FFmpegError) -> str:

@@ -80,7 +80,7 @@ def rgb_pixels(
         frame, width=width, format="gbrp", src_colorspace=src_colorspace, interpolation=EXACT_RGB, threads=1
     )
     green, blue, red = (
-        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
         for plane in planar.planes
     )
     return cv2.merge([red, green, blue])

@@ -22,7 +22,14 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from portrait.media.audio import SAMPLE_RATE, decode_track, resample
-from portrait.media.container import MediaSource, label_of, open_media, reason_of
+from portrait.media.container import (
+    MediaSource,
+    is_cut_off,
+    label_of,
+    open_media,
+    promised_seconds,
+    reason_of,
+)
 from portrait.media.mp4 import BT709, decode_window, encode_video, rgb_pixels, write_mp4
 
 __all__ = [
@@ -40,6 +47,10 @@ __all__ = [
 
 FPS = 25
 _MAX_GAP_SECONDS = 10.0
+_MAX_OFFSET_SECONDS = 60.0
+"""Sound and pictures that begin further apart do not belong together, whatever the file says."""
+_MAX_STRETCH = 8.0
+"""Pixels that are wider, or higher, in proportion are damage: the widest that anyone films through is 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +102,7 @@ def probe(source: MediaSource, *, name: str | None = None) -> VideoInfo:
         first = next(_decoded(container, stream, label), None)
         if first is None:
             raise ValueError(f"{label}: no picture could be decoded")
-        height, width = _UprightRGB(stream)(first).shape[:2]
+        height, width = _UprightRGB(stream, label)(first).shape[:2]
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         duration = _header_seconds(container, stream) or 0.0
         has_audio = bool(container.streams.audio)
@@ -157,6 +168,12 @@ def read_soundtrack(
     until = None if num_samples is None else video_start + num_samples / SAMPLE_RATE + 0.5
     with open_media(source, name=name) as container:
         samples, rate, start = decode_track(container, label=label, until_s=until)
+    if not samples.size:
+        raise ValueError(f"{label}: the sound track is empty")
+    if abs(start - video_start) > _MAX_OFFSET_SECONDS:
+        raise ValueError(
+            f"{label}: damaged, the sound begins at {start:.0f} s and the pictures at {video_start:.0f} s"
+        )
     offset = round((start - video_start) * rate)
     samples = np.concatenate([np.zeros(max(offset, 0), np.float32), samples[max(-offset, 0) :]])
     audio = np.clip(resample(samples, rate, SAMPLE_RATE), -1.0, 1.0)
@@ -195,7 +212,7 @@ def iter_frames(
     limit = None if max_seconds is None else max(1, round(max_seconds * fps))
     with open_media(source, name=name) as container:
         stream = _video_stream(container, label)
-        upright = _UprightRGB(stream)
+        upright = _UprightRGB(stream, label)
         shape: tuple[int, ...] | None = None
         picture, frame, emitted = None, None, 0
         decoded, origin = _decoded_from(container, stream, label, start_s)
@@ -247,6 +264,8 @@ def _constant_rate(
     """Pairs each source frame with the number of output frames that show it, the first of them at `start`."""
     half, epsilon = 0.5 / fps, 1e-6
     period = 1.0 / float(stream.average_rate or stream.guessed_rate or fps)
+    if period > 1.0:  # a lying time table: a picture that has no end of its own must not stand for hours
+        period = 1.0 / fps
     previous: VideoFrame | None = None
     previous_time, emitted = 0.0, 0
     for frame in frames:
@@ -308,9 +327,14 @@ def _decoded(container: InputContainer, stream: VideoStream, label: str) -> Iter
 class _UprightRGB:
     """Turns decoded frames into RGB as shown: square pixels, rotation applied."""
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, label: str) -> None:
         self._convert = VideoReformatter()
+        self._label = label
         self._aspect = float(stream.sample_aspect_ratio or 1)
+        if not 1 / _MAX_STRETCH <= self._aspect <= _MAX_STRETCH:
+            raise ValueError(
+                f"{label}: damaged, pixels {self._aspect:.3g} times as wide as high make no picture"
+            )
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         """Returns uint8 [H, W, 3]."""
@@ -320,7 +344,13 @@ class _UprightRGB:
         # Untagged high-definition video is BT.709 by custom, FFmpeg takes it for BT.601.
         untagged = frame.colorspace in (0, 2)
         space = BT709 if untagged and min(frame.width, frame.height) >= 720 else None
-        pixels = rgb_pixels(frame, self._convert, width=width, src_colorspace=space)
+        try:
+            pixels = rgb_pixels(frame, self._convert, width=width, src_colorspace=space)
+        except av.error.FFmpegError as error:
+            size = f"{frame.width}×{frame.height}"
+            raise ValueError(
+                f"{self._label}: damaged, {size} pixels of {frame.format.name} make no picture ({reason_of(error)})"
+            ) from error
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
@@ -335,8 +365,6 @@ def _header_seconds(container: InputContainer, stream: VideoStream) -> float | N
 
 def _check_complete(stream: VideoStream, seconds: float, label: str) -> None:
     """A file that was cut off still opens where its index stands in front: compare with what the index promises."""
-    if stream.duration is None or stream.time_base is None:
-        return
-    promised = float(stream.duration * stream.time_base)
-    if promised - seconds > max(0.5, 0.02 * promised):
+    promised = promised_seconds(stream)
+    if promised is not None and is_cut_off(seconds, promised):
         raise ValueError(f"{label}: cut off at {seconds:.2f} s, its index promises {promised:.2f} s")

@@ -8,9 +8,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from portrait.media.container import open_media
-from portrait.media.mp4 import decode_window, encode_video, write_mp4
+from portrait.media.mp4 import EXACT_RGB, decode_window, encode_video, rgb_pixels, write_mp4
 from portrait.media.tracks import read_tracks
 from portrait.media.video import read_video
 
@@ -98,3 +100,15 @@ def test_a_failed_write_leaves_nothing(frames: np.ndarray, tmp_path: Path) -> No
 def test_bytes_carry_no_date(frames: np.ndarray) -> None:
     with av.open(__import__("io").BytesIO(encode_video(frames[:2]))) as container:
         assert "creation_time" not in container.metadata
+
+
+@pytest.mark.parametrize(
+    "pixels", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "nv12", "gray", "rgb24", "bgra"]
+)
+@pytest.mark.parametrize("how", [{}, {"width": 91}, {"src_colorspace": 1}])
+def test_levels_are_those_of_packed_rgb(pixels: str, how: dict[str, int]) -> None:
+    """FFmpeg's packed RGB with the same flags is what planes make faster; the same for even sizes."""
+    picture = np.random.default_rng(3).integers(0, 256, (50, 78, 3), np.uint8)
+    frame = VideoReformatter().reformat(VideoFrame.from_ndarray(picture, format="rgb24"), format=pixels)
+    packed = VideoReformatter().reformat(frame, format="rgb24", interpolation=EXACT_RGB, threads=1, **how)
+    np.testing.assert_array_equal(rgb_pixels(frame, VideoReformatter(), **how), packed.to_ndarray())

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
 from portrait.media.audio import write_wav
@@ -267,6 +268,46 @@ def test_a_truncated_file_is_refused_with_the_place(tmp_path: Path, share: float
     with pytest.raises(ValueError, match=r"noise\.mp4: (damaged|cut off|not a readable)") as error:
         read_video(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_sound_that_breaks_off_is_refused_not_padded(tmp_path: Path, share: float) -> None:
+    """An index in front promises two seconds of uncompressed sound, which decodes as far as it goes without error."""
+    path = tmp_path / "film.mov"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for picture in np.zeros((50, 64, 64, 3), np.uint8):
+            container.mux(video.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode(None))
+        for _ in range(50):
+            frame = AudioFrame.from_ndarray(np.ones((1, 640), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 16_000
+            container.mux(audio.encode(frame))
+    assert read_soundtrack(path) is not None
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ValueError, match=r"film\.mov: the sound is cut off at .* promises 2\.00 s"):
+        read_soundtrack(path)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_sound_may_be_longer_than_the_pictures(tmp_path: Path, name: str) -> None:
+    """Matroska's header knows the longer of the two: the pictures are whole all the same."""
+    film = tmp_path / name
+    with av.open(str(film), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        audio = container.add_stream("flac", rate=16_000, layout="mono")
+        for picture in np.zeros((25, 64, 64, 3), np.uint8):
+            container.mux(video.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode(None))
+        frame = AudioFrame.from_ndarray(np.ones((1, 48_000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16_000, 0, Fraction(1, 16_000)
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    clip = read_video(film)
+    assert len(clip.frames) == 25
 
 
 def test_damage_inside_is_refused_or_hardly_visible(tmp_path: Path) -> None:

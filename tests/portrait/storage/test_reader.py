@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from portrait.media.audio import decode_flac
 from portrait.media.video import encode_video
-from portrait.storage.clips import commit_clips, write_clips
+from portrait.storage.clips import ClipTable, commit_clips, write_clips
 from portrait.storage.mixture import SourceMix
 from portrait.storage.reader import ClipWindows, Draw, EpochSampler, batches
 
@@ -66,6 +67,19 @@ def test_items_hold_the_frames_they_say(uri, videos):
                 # Two conversions from 4:2:0 to RGB differ by a few levels, neighbouring frames by about ten.
                 assert difference.argmin() == frame
                 assert difference[frame] < 4
+
+
+def test_sound_is_that_of_the_windows_frames(micro_clips):
+    table = ClipTable.open(micro_clips)
+    sounds = {
+        row["clip_id"]: decode_flac(audio)
+        for row, audio in zip(table.rows(), table.read_audio(range(table.num_rows)), strict=True)
+    }
+    windows = ClipWindows(table, size=64, num_frames=9, seed=5, split=None)
+    draws = [Draw(epoch, row) for epoch in range(3) for row in (3, 1, 1)]
+    for item, sound in zip(windows.__getitems__(draws), windows.read_audio(draws), strict=True):
+        first = item["start"] * 640
+        np.testing.assert_array_equal(sound.numpy(), sounds[item["clip_id"]][first : first + 9 * 640])
 
 
 def test_references_lie_outside_the_window_and_differ(uri):

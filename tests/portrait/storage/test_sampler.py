@@ -104,6 +104,39 @@ def test_an_error_while_reading_ahead_reaches_the_step_it_belongs_to():
         next(stream)
 
 
+class Announced(Squares):
+    """Says which read it is at, and takes as long as it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = [threading.Event() for _ in range(8)]
+        self.may_end = [threading.Event() for _ in range(8)]
+        self.reads = 0
+
+    def __getitems__(self, draws):
+        number, self.reads = self.reads, self.reads + 1
+        self.begun[number].set()
+        assert self.may_end[number].wait(30)
+        return super().__getitems__(draws)
+
+
+def test_a_slow_read_overlaps_the_step_before_it():
+    """The second batch is being read, and comes to be ready, while the step on the first one computes."""
+    reader = Announced()
+    stream = batches(reader, EpochSampler(10, batch_size=1), prefetch=2)
+    reader.may_end[0].set()
+    next(stream)
+    # The step on batch 0 computes from here on …
+    assert reader.begun[1].wait(30)
+    reader.may_end[1].set()
+    assert reader.begun[2].wait(30), "reading stops until the step asks for its next batch"
+    # … to here: batch 1 has long been read, although nobody has asked for it yet.
+    next(stream)
+    for event in reader.may_end:
+        event.set()
+    stream.close()
+
+
 def test_closing_ends_the_thread():
     before = threading.active_count()
     stream = batches(Squares(), EpochSampler(10, batch_size=2), prefetch=1)
