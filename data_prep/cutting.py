@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
+import av.error
 import cv2
 import numpy as np
 
@@ -155,7 +156,7 @@ def cut_file(
                 rejects.append(Reject(path=footage.label, reason=reason, start_s=start, end_s=end))
                 continue
             rows.append({**row, **_origin(footage, content, settings, stretch), "split": split})
-    except (ValueError, OSError, cv2.error) as error:
+    except (ValueError, OSError, cv2.error, av.error.FFmpegError) as error:
         return [], [Reject(path=footage.label, reason=_reason(error, footage.label))]
     if not rows and not rejects:
         return [], [Reject(path=footage.label, reason=f"shorter than {settings.min_clip_seconds:g} s")]

@@ -6,6 +6,7 @@ settings lie in one folder beside the table; the commit removes them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -56,6 +57,17 @@ class Ledger:
         self._root_uri = f"{table_uri.rstrip('/')}.ingest"
         self._settings = settings_digest
 
+    def begin(self) -> bool:
+        """Opens the ledger for a run.
+
+        Returns:
+            Whether a run before did not come to its end, killed or for want of space.
+        """
+        filesystem, root = open_filesystem(self._root_uri)
+        unfinished = filesystem.get_file_info(root).type == fs.FileType.Directory
+        filesystem.create_dir(root, recursive=True)
+        return unfinished
+
     def add(self, record: Record) -> None:
         """Writes a record; a crash leaves it whole or absent. A task that Ray repeats replaces its own record."""
         filesystem, folder = self._open()
@@ -94,9 +106,14 @@ def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
 
 def write_text(filesystem: fs.FileSystem, path: str, text: str) -> None:
     """Writes a file under another name first, then gives it its own, so that no reader sees half of it."""
-    with filesystem.open_output_stream(f"{path}.part") as stream:
-        stream.write(text.encode())
-    filesystem.move(f"{path}.part", path)
+    try:
+        with filesystem.open_output_stream(f"{path}.part") as stream:
+            stream.write(text.encode())
+        filesystem.move(f"{path}.part", path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            filesystem.delete_file(f"{path}.part")
+        raise
 
 
 def _absolute(path: str) -> str:

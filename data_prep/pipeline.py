@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lance
@@ -25,18 +23,18 @@ import ray.data
 from pyarrow import fs
 
 from data_prep.cutting import CutSettings, Reject, cut_file
+from data_prep.hashing import footage_of, hash_files
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
 from data_prep.progress import Progress
 from data_prep.report import SHOWN_REJECTS, Report
 from data_prep.sources import Footage, Source
 from data_prep.splits import Splits, assign
+from data_prep.target import GROWN, cannot_write, check_place, writing
 from portrait.storage import fragments
 from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, write_clips
 
 SETTINGS_KEY = "cut_settings"
 """Key of the table's schema metadata that holds the settings its clips were cut with."""
-_LANCE_PLACE = re.compile(r",? ?/[^ ]*\.rs:[0-9]+.*", re.DOTALL)
-"""Where in its own sources Lance met an error: nothing a user could use."""
 FILES_PER_SHARD = 64
 """Most files of one task: what a killed run may have to do again per worker."""
 
@@ -105,7 +103,7 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
     records = Ledger(uri, settings.digest()).records()
     earlier = [record for record in records if not known.contents.keys() & _ingested(record)]
     files = source.files()
-    hashed, rejects = _hash_files(files)
+    hashed, rejects = hash_files(files)
     done = known.contents.keys() | {content for record in earlier for content in record.contents}
     todo, duplicates = _unseen(hashed, done)
     in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
@@ -157,11 +155,14 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
             be ingested and nothing was there before, or the table cannot be written. It is then as it was before, and
             another run goes on from what was done.
     """
-    fragments.check_target(uri)
-    _make_folder(uri)
+    check_place(uri)
     plan = survey(source, uri, settings, splits)
     run = uuid.uuid4().hex
     ledger = Ledger(uri, settings.digest())
+    with writing(uri):
+        if plan.todo and fragments.exists(uri):
+            fragments.add_missing_columns(uri, CLIPS_SCHEMA)
+        unfinished = ledger.begin()
     _cut(plan.todo, plan.splits, partial(_cut_shard, uri=uri, settings=settings, ledger=ledger, run=run))
     # Not whatever else is there: tasks of a killed run may live on for a moment and write what this run did again.
     records = list(plan.earlier) + [record for record in ledger.records() if record.run == run]
@@ -174,16 +175,20 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
         rejects=tuple(sorted(rejects, key=lambda reject: (reject.path, reject.start_s or 0.0))),
         rejects_path=f"{uri.rstrip('/')}.rejects.jsonl",
     )
-    if report.clips:
-        if fragments.exists(uri):
-            fragments.add_missing_columns(uri, CLIPS_SCHEMA)
-        _commit(uri, settings, records, resumed=bool(plan.earlier))
-    elif not fragments.exists(uri) or not ClipTable.open(uri).num_rows:
+    if not report.clips and (not fragments.exists(uri) or not ClipTable.open(uri).num_rows):
         _remove_uncommitted(uri, ledger)
         raise ValueError(_nothing(report))
-    _keep_someone_for_training(uri, ledger)
-    _write_rejects(report)
-    ledger.clear()
+    # Before the commit: a disk that is too full for the list must not leave a table that has grown without one.
+    with writing(report.rejects_path):
+        _write_rejects(report)
+    if report.clips:
+        with writing(uri):
+            _commit(uri, settings, records)
+    with writing(uri, GROWN):
+        if unfinished:
+            fragments.remove_unreferenced(lance.dataset(uri))
+        _keep_someone_for_training(uri, ledger)
+        ledger.clear()
     return report.with_table(ClipTable.open(uri))
 
 
@@ -191,15 +196,6 @@ def _quieten_ray_data() -> None:
     """Leaves the line of progress to `Progress`: Ray Data's own counts blocks, and fills logs."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-
-
-def _make_folder(uri: str) -> None:
-    """Makes the folder that the table goes into, so that an unwritable place is found out before any work."""
-    filesystem, path = open_filesystem(uri)
-    if filesystem.get_file_info(path).type == fs.FileType.File:
-        raise ValueError(f"{uri} is a file, expected a folder or nothing where the clips table goes")
-    if isinstance(filesystem, fs.LocalFileSystem):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _ingested(record: Record) -> set[str]:
@@ -231,34 +227,6 @@ def _merged(defaults: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
         **defaults,
         **{k: _merged(defaults[k], v) if isinstance(v, dict) else v for k, v in stored.items()},
     }
-
-
-def _hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], list[Reject]]:
-    """Content hash of every file, in the files' order; files that cannot be read become rejects."""
-    dataset = ray.data.from_items([{"index": i, **asdict(file)} for i, file in enumerate(files)])
-    hashed: dict[int, str] = {}
-    rejects = []
-    with Progress("reading files", total=len(files), unit="file") as progress:
-        for row in dataset.map(_hash_row).iter_rows():
-            if row["error"]:
-                rejects.append(Reject(path=files[row["index"]].label, reason=row["error"]))
-            else:
-                hashed[row["index"]] = row["content"]
-            progress.advance()
-    return [(files[i], hashed[i]) for i in sorted(hashed)], rejects
-
-
-def _hash_row(row: dict[str, Any]) -> dict[str, Any]:
-    index = row.pop("index")
-    try:
-        return {"index": index, "content": _footage(row).content_hash(), "error": ""}
-    except OSError as error:
-        return {"index": index, "content": "", "error": f"cannot be read: {error.strerror or error}"}
-
-
-def _footage(fields: dict[str, Any]) -> Footage:
-    """Footage that travelled as a row: Arrow makes lists of tuples."""
-    return Footage(**{**fields, "region": fields["region"] and tuple(fields["region"])})
 
 
 def _unseen(hashed: Sequence[tuple[Footage, str]], done: set[str]) -> tuple[list[tuple[Footage, str]], int]:
@@ -321,7 +289,7 @@ def _cut_shard(
             for file in files:
                 content, split, fixed = file.pop("content"), file.pop("split"), file.pop("fixed")
                 contents.append(content)
-                cut, left_out = cut_file(_footage(file), content, split, settings)
+                cut, left_out = cut_file(footage_of(file), content, split, settings)
                 rejects.extend(left_out)
                 for row in cut:
                     seconds = row["num_frames"] / row["fps"]
@@ -341,22 +309,21 @@ def _cut_shard(
 
     try:
         written = write_clips(uri, rows())
+        ledger.add(
+            Record(
+                run=run,
+                fragments=tuple(written),
+                contents=tuple(contents),
+                clips=tuple(clips),
+                rejects=tuple(rejects),
+            )
+        )
     except OSError as error:
         # Lance turns an error of the rows' iterator into one of its own: the first cause is the one to tell.
         if unexpected:
             raise unexpected[0] from None
-        reason = _LANCE_PLACE.sub("", str(error))
         # Told as a value: an error raised in a Ray Data task reaches the driver without its type.
-        return _outcome(error=f"{uri} cannot be written: {reason} (the table is as it was before)")
-    ledger.add(
-        Record(
-            run=run,
-            fragments=tuple(written),
-            contents=tuple(contents),
-            clips=tuple(clips),
-            rejects=tuple(rejects),
-        )
-    )
+        return _outcome(error=cannot_write(uri, error))
     return _outcome(files=len(files), clips=len(clips), rejects=len(rejects))
 
 
@@ -364,11 +331,9 @@ def _outcome(files: int = 0, clips: int = 0, rejects: int = 0, error: str = "") 
     return {"files": [files], "clips": [clips], "rejects": [rejects], "error": [error]}
 
 
-def _commit(uri: str, settings: CutSettings, records: Sequence[Record], *, resumed: bool) -> None:
+def _commit(uri: str, settings: CutSettings, records: Sequence[Record]) -> None:
     schema = CLIPS_SCHEMA.with_metadata({SETTINGS_KEY: json.dumps(asdict(settings))})
-    dataset = fragments.commit(uri, schema, [fragment for record in records for fragment in record.fragments])
-    if resumed:
-        fragments.remove_unreferenced(dataset)
+    fragments.commit(uri, schema, [fragment for record in records for fragment in record.fragments])
 
 
 def _keep_someone_for_training(uri: str, ledger: Ledger) -> None:

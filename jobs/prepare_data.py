@@ -14,6 +14,7 @@ from data_prep.report import Report
 from data_prep.report_page import page
 from data_prep.sources import Source, open_source
 from data_prep.splits import Splits
+from data_prep.target import GROWN, writing
 from jobs import command_line
 from portrait import cluster, presets, tracking
 from portrait.storage.clips import ClipTable
@@ -87,7 +88,8 @@ def publish(config: PrepareData, uri: str, settings: CutSettings, report: Report
     path = f"{uri.rstrip('/')}.report.html"
     text = page(report, ClipTable.open(uri), settings.filters)
     filesystem, place = open_filesystem(path)
-    write_text(filesystem, place, text)
+    with writing(path, GROWN):
+        write_text(filesystem, place, text)
     params = {"source": config.source, "clips": uri, "cut_settings": asdict(settings)}
     run = tracking.start_run("portrait", "prepare_data", params, output=_output(config))
     figures = {

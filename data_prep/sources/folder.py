@@ -55,7 +55,13 @@ class FolderSource:
 
 def _videos(folder: Path) -> list[Path]:
     found: list[Path] = []
+    walked: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        # A link may lead back to where the walk has been.
+        if os.path.realpath(parent) in walked:
+            folders[:] = []
+            continue
+        walked.add(os.path.realpath(parent))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(parent, name)

@@ -7,15 +7,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import lance
 import numpy as np
 import pytest
 import ray
 
 from data_prep.cutting import CutSettings
 from data_prep.pipeline import prepare, survey
-from data_prep.sources import FolderSource, open_source
+from data_prep.sources import FolderSource, HDTFSource, open_source
 from data_prep.splits import Splits
-from portrait.media.video import write_mp4
+from portrait.media.video import read_video, write_mp4
 from portrait.storage.clips import ClipTable
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -130,7 +131,7 @@ from pathlib import Path
 import ray
 from data_prep import pipeline
 from data_prep.cutting import CutSettings
-from data_prep.sources import FolderSource, open_source
+from data_prep.sources import FolderSource, HDTFSource, open_source
 from data_prep.splits import Splits
 
 def die(*args, **kwargs):
@@ -148,7 +149,7 @@ if moment == "first file":
 elif moment == "before commit":
     pipeline._commit = die
 else:
-    pipeline._write_rejects = die
+    pipeline._keep_someone_for_training = die
 pipeline.prepare(FolderSource(folder=Path(folder)), uri, CutSettings(size=64), Splits())
 """
 
@@ -240,3 +241,34 @@ def test_a_survey_says_what_a_run_does_and_writes_nothing(footage, tmp_path):
 def test_a_survey_of_a_new_table_makes_no_folder(footage, tmp_path):
     survey(FolderSource(folder=footage(1)), str(tmp_path / "new" / "clips.lance"), SETTINGS, Splits())
     assert not (tmp_path / "new").exists()
+
+
+def test_parts_and_regions_of_files_travel_to_the_tasks(heads, tmp_path):
+    uri = tmp_path / "clips.lance"
+    left, right = read_video(heads[0]), read_video(heads[1])
+    assert left.audio is not None
+    frames = np.concatenate([left.frames, right.frames], axis=2)
+    frames = np.concatenate([frames, frames[::-1]])
+    write_mp4(tmp_path / "Radio1.mp4", frames, np.tile(left.audio, 2)[: len(frames) * 640])
+    (tmp_path / "RD_annotion_time.txt").write_text("Radio1.mp4 00:00-00:01 00:01-00:02\n")
+    (tmp_path / "RD_crop_wh.txt").write_text("Radio1_0.mp4 192 192 0 192\n")
+    settings = replace(SETTINGS, min_clip_seconds=0.8)
+    source = HDTFSource(folder=tmp_path)
+    report = prepare(source, str(uri), settings, Splits())
+    assert [(r.start_s, r.reason) for r in report.rejects] == [(1.0, "rivals 1, expected at most 0.2")]
+    (row,) = ClipTable.open(str(uri)).rows(("crop_box", "provenance", "source"))
+    assert row["source"] == "hdtf"
+    assert (row["provenance"]["start_s"], row["provenance"]["end_s"]) == (0.0, 1.0)
+    assert row["crop_box"][0] > 100, "the person on the right"
+    again = prepare(source, str(uri), settings, Splits())
+    assert (again.known, len(again.clips), again.table_rows) == (1, 0, 1)
+
+
+def test_a_table_of_an_earlier_version_grows(footage, tmp_path):
+    uri = tmp_path / "clips.lance"
+    run(footage(1), uri)
+    lance.dataset(str(uri)).drop_columns(["brightness", "rivals"])
+    report = run(footage(2), uri)
+    assert (report.known, report.table_rows) == (1, 2)
+    rows = ClipTable.open(str(uri)).rows(("identity", "rivals"))
+    assert {row["identity"]: row["rivals"] for row in rows} == {"ann": None, "bob": 0.0}

@@ -32,6 +32,14 @@ def test_all_videos_of_a_folder_however_deep(tmp_path):
     assert {(file.source, file.licence) for file in files} == {(tmp_path.name, "CC0")}
 
 
+def test_links_that_lead_back_are_followed_once(tmp_path):
+    touch(tmp_path, "a/1.mp4", "b/2.mp4")
+    for number in range(3):
+        (tmp_path / "a" / f"back{number}").symlink_to(tmp_path)
+    files = FolderSource(folder=tmp_path).files()
+    assert [Path(file.path).name for file in files] == ["1.mp4", "2.mp4"]
+
+
 def test_identity_from_a_pattern(tmp_path):
     touch(tmp_path, "woman_a_1.mp4", "woman_a_2.mp4", "man_b.mp4")
     for pattern in ("^([a-z]+_[a-z])", "(?P<identity>^[a-z]+_[a-z])(_[0-9])?"):

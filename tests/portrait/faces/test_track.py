@@ -8,6 +8,7 @@ import pytest
 from portrait.faces import Face, NoFaceError, track_faces
 from portrait.faces.track import overlap
 
+
 def _frames(count: int) -> list[np.ndarray]:
     """Blank pictures that carry their number, for `Scripted`."""
     frames = np.zeros((count, 100, 200, 3), np.uint8)

@@ -1,0 +1,29 @@
+import hashlib
+import os
+from pathlib import Path
+
+from data_prep.hashing import hash_files
+from data_prep.sources import FolderSource
+
+
+def test_what_is_no_readable_file_is_named_and_stops_nothing(tmp_path, ray_session):
+    (tmp_path / "a film.mp4").write_bytes(b"film")
+    (tmp_path / os.fsdecode(b"not \xff text.mp4")).write_bytes(b"film too")
+    (tmp_path / "link.mp4").symlink_to("gone.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    hashed, rejects = hash_files(FolderSource(folder=tmp_path).files())
+    assert [(Path(file.path).name, content) for file, content in hashed] == [
+        ("a film.mp4", hashlib.sha256(b"film").hexdigest())
+    ]
+    assert {Path(reject.path).name: reject.reason for reject in rejects} == {
+        "not \N{REPLACEMENT CHARACTER} text.mp4": "its name is not UTF-8: rename it",
+        "gone.mp4": "cannot be read: No such file or directory",
+        "pipe.mp4": "cannot be read: not a regular file",
+    }
+
+
+def test_a_folder_of_nothing_but_unreadable_names(tmp_path, ray_session):
+    (tmp_path / os.fsdecode(b"\xff.mp4")).touch()
+    hashed, (reject,) = hash_files(FolderSource(folder=tmp_path).files())
+    assert hashed == []
+    assert reject.reason == "its name is not UTF-8: rename it"
