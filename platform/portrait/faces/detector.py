@@ -110,10 +110,10 @@ class HaarDetector:
         frontal = [self._face(square, self._FRONTAL_WIDTH, scale) for square in squares]
         # The second opinion is asked where the first saw something, else everywhere.
         x0, y0, x1, y1 = _surroundings(squares, grey.shape)
-        around = _search(self._loose, np.ascontiguousarray(grey[y0:y1, x0:x1]), least, neighbours=5)
+        second = _search(self._loose, np.ascontiguousarray(grey[y0:y1, x0:x1]), least, neighbours=5)
         loose = [
             self._face((x + x0, y + y0, side, votes), self._LOOSE_WIDTH, scale)
-            for x, y, side, votes in around
+            for x, y, side, votes in second
         ]
         faces = _agree(frontal, loose, sure_votes=self._SURE_VOTES)
         return faces or self._in_profile(grey, least, scale)
@@ -123,7 +123,8 @@ class HaarDetector:
         x, y = (centre * scale for centre in around.centre)
         reach = 0.5 * around.w * scale * self._LOOSE_WIDTH + _MOVES * around.w * scale
         x0, y0 = max(0, round(x - reach)), max(0, round(y - reach))
-        part = np.ascontiguousarray(grey[y0 : round(y + reach), x0 : round(x + reach)])
+        y1, x1 = max(0, round(y + reach)), max(0, round(x + reach))
+        part = np.ascontiguousarray(grey[y0:y1, x0:x1])
         if not part.size:
             return []
         found = []

@@ -12,6 +12,7 @@ from portrait.faces import Face, HaarDetector, YuNetDetector
 from portrait.faces.detector import drop_nested
 from portrait.media.image import read_image
 from portrait.media.video import iter_frames
+from portrait.synthetic import render_clip
 
 
 def _face(x: float, y: float, w: float, score: float = 1.0) -> Face:
@@ -59,3 +60,25 @@ def test_yunet_names_a_missing_or_wrong_file(tmp_path: Path) -> None:
     (tmp_path / "wrong.onnx").write_bytes(b"not a network")
     with pytest.raises(ValueError, match=r"wrong\.onnx: not a YuNet model"):
         YuNetDetector(tmp_path / "wrong.onnx")
+
+
+def test_near_where_a_face_was_the_same_face_is_found_and_elsewhere_none() -> None:
+    detector = HaarDetector()
+    found = 0
+    for number in range(6):
+        frame = render_clip(number, 0.2, size=256).frames[0]
+        whole = detector.detect(frame)
+        if not whole:
+            continue
+        found += 1
+        face = whole[0]
+        was = Face(x=face.x + 0.12 * face.w, y=face.y - 0.1 * face.w, w=1.1 * face.w, h=1.1 * face.h, score=9)
+        (near,) = detector.detect(frame, was)
+        assert abs(near.centre[0] - face.centre[0]) < 0.08 * face.w
+        assert abs(near.centre[1] - face.centre[1]) < 0.08 * face.w
+        assert abs(near.w / face.w - 1) < 0.12
+        for x, y in ((-3 * face.w, 0), (900, 900), (-900, -900)):
+            assert detector.detect(frame, Face(x=x, y=y, w=face.w, h=face.h, score=9)) == []
+        tiny = Face(x=face.x, y=face.y, w=face.w / 3, h=face.h / 3, score=9)
+        assert detector.detect(frame, tiny) == [], "another size is another face"
+    assert found >= 4

@@ -84,3 +84,17 @@ def test_no_face_and_no_frames_are_named() -> None:
         track_faces(_frames(6), Scripted([[], []]), every=5, name="a.mp4")
     with pytest.raises(ValueError, match="at least one frame"):
         track_faces([], Scripted([]))
+
+
+def test_whole_pictures_are_searched_now_and_then_and_where_the_face_was_lost() -> None:
+    answers = [[_face(80)]] * 20
+    detector = Scripted(answers)
+    track_faces(_frames(100), detector)
+    assert detector.whole == [0, 10, 30, 60, 90]
+    # Where it jumps further than a face moves from one search to the next.
+    jumping = Scripted([[_face(20)]] * 8 + [[_face(140)]] * 8)
+    track_faces(_frames(80), jumping)
+    assert 40 in jumping.whole
+    lost = Scripted([[_face(80)]] * 4 + [[]] * 3 + [[_face(80)]] * 4)
+    assert track_faces(_frames(55), lost).found == pytest.approx(8 / 11)
+    assert {20, 25, 30, 35} <= set(lost.whole)
