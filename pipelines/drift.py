@@ -153,7 +153,8 @@ def markdown(
     ]
     for name, stretches in measured.items():
         seen = seams(stretches, config, rolling=name in rolling)
-        lines.append(f"| {name} | {seen.windows:.2f} | {seen.blocks:.2f} | {seen.elsewhere:.2f} |")
+        windows = "–" if np.isnan(seen.windows) else f"{seen.windows:.2f}"
+        lines.append(f"| {name} | {windows} | {seen.blocks:.2f} | {seen.elsewhere:.2f} |")
     return "\n".join(lines) + "\n"
 
 
