@@ -16,7 +16,7 @@ from data_prep.sources.folder import FolderSource
 from data_prep.sources.footage import Footage
 
 SUBSETS = ("RD", "WDA", "WRA")
-_TIMES = "annotion_time"  # the authors' spelling; another hand's copy may have mended it
+_TIMES = "annotion_time"  # the authors' spelling
 _SPAN = re.compile(r"(?:(\d+):)?(\d+):(\d+)-(?:(\d+):)?(\d+):(\d+)")
 
 
@@ -29,7 +29,7 @@ class HDTFSource:
 
     folder: Path
     """Annotations and videos."""
-    licence: str | None = "CC BY 4.0 (annotations); videos belong to their authors"
+    licence: str | None = "videos belong to their authors"
     """Kept in every row's provenance."""
 
     @property
