@@ -34,7 +34,7 @@ class TrainGenerator(TrainingOptions):
     """Share 0 … 1 of the steps whose history is made by the model itself, against drift; such a step takes about twice
     as long. The preset's where not given."""
     sources: SourceMix = EVERY_SOURCE
-    """How often each of the table's sources is visited; sizes are for `encode_latents`."""
+    """How often each of the table's sources is visited; its largest size counts where the table is made."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -68,6 +68,10 @@ def generator_task(config: TrainGenerator) -> GeneratorTask:
         raise ValueError(
             "--rollout-share: a rollout reads weights outside the engine's forward pass, which ZeRO stage 3 splits; "
             "use --zero-stage 0, 1 or 2"
+        )
+    if config.sources.max_size:
+        raise ValueError(
+            "--sources.max-size: latents have one size; give it to encode_latents, which makes the table"
         )
     init = config.initial_weights("generator")
     if init is not None:  # weights are sampled as they were made to be: a student in its few steps

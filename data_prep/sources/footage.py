@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -73,8 +74,8 @@ class Footage:
             OSError: it cannot be read.
         """
         if self.is_file:
-            with Path(self.path).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
+            state = Path(self.path).stat()
+            digest = _file_digest(self.path, state.st_mtime_ns, state.st_size).copy()
         else:
             digest = hashlib.sha256(self._content())
         if self.start_s or self.end_s is not None or self.region is not None:
@@ -86,6 +87,13 @@ class Footage:
         if self.size is not None:
             return self.size
         return Path(self.path).stat().st_size if self.is_file else 0
+
+
+@lru_cache(maxsize=8)
+def _file_digest(path: str, mtime_ns: int, size: int) -> Any:  # noqa: ARG001 - a file that changes is read anew
+    """SHA-256 of a file, read once for all the parts of it."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
 
 
 @contextmanager
