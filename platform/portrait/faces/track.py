@@ -68,7 +68,7 @@ def track_faces(
         # The second whole search comes early, so that short clips know others from false alarms as well.
         near = None if searched == 2 or searched % _WHOLE_EVERY == 0 else _latest(chains, index - every)
         faces = [] if near is None else detector.detect(frame, near)
-        if not any(overlap(face, near) >= _MIN_OVERLAP for face in faces if near is not None):
+        if near is None or all(overlap(face, near) < _MIN_OVERLAP for face in faces):
             faces = detector.detect(frame)
             wholly += 1
         searched += 1
