@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from portrait.storage.clip_by_clip import ClipByClip
 from portrait.storage.clip_collections import Clips
 from portrait.storage.shards import MEDIA
 
@@ -49,7 +50,7 @@ def export_loose(clips: Clips, folder: Path, *, progress: Callable[[int], object
 
 
 @dataclass(frozen=True)
-class LooseClips:
+class LooseClips(ClipByClip):
     """The clips of a folder that `export_loose` wrote; safe to use from several threads."""
 
     folder: Path
@@ -88,17 +89,5 @@ class LooseClips:
                 raise ValueError(f"column {name!r} cannot be read here; known: {', '.join(_COLUMNS)}")
         return [{name: row[name] for name in columns} for row in self._rows]
 
-    def read_video(self, indices: Sequence[int]) -> list[bytes]:
-        """H.264 MP4 bytes of clips, in the order of the indices."""
-        return [self._read("video", index) for index in indices]
-
-    def read_audio(self, indices: Sequence[int]) -> list[bytes]:
-        """FLAC bytes of clips, in the order of the indices."""
-        return [self._read("audio", index) for index in indices]
-
-    def read_media(self, indices: Sequence[int]) -> list[tuple[bytes, bytes]]:
-        """(video, audio) bytes of clips, in the order of the indices."""
-        return list(zip(self.read_video(indices), self.read_audio(indices), strict=True))
-
     def _read(self, column: str, index: int) -> bytes:
-        return (self.folder / f"{self._rows[int(index)]['clip_id']}.{_SUFFIXES[column]}").read_bytes()
+        return (self.folder / f"{self._rows[index]['clip_id']}.{_SUFFIXES[column]}").read_bytes()

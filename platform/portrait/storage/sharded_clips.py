@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from portrait.storage.clip_by_clip import ClipByClip
 from portrait.storage.shards import INDEX, MEDIA, row_of
 
 _LARGE = frozenset((*MEDIA.values(), "face_boxes"))
@@ -30,7 +31,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class ShardedClips:
+class ShardedClips(ClipByClip):
     """The clips of a folder of shards, in the shards' order; safe to use from several threads."""
 
     folder: Path
@@ -77,20 +78,8 @@ class ShardedClips:
                 raise ValueError(f"column {name!r} cannot be read here; known: {', '.join(self._rows[0])}")
         return [{name: row[name] for name in columns} for row in self._rows]
 
-    def read_video(self, indices: Sequence[int]) -> list[bytes]:
-        """H.264 MP4 bytes of clips, in the order of the indices."""
-        return [self._read("video", index) for index in indices]
-
-    def read_audio(self, indices: Sequence[int]) -> list[bytes]:
-        """FLAC bytes of clips, in the order of the indices."""
-        return [self._read("audio", index) for index in indices]
-
-    def read_media(self, indices: Sequence[int]) -> list[tuple[bytes, bytes]]:
-        """(video, audio) bytes of clips, in the order of the indices."""
-        return list(zip(self.read_video(indices), self.read_audio(indices), strict=True))
-
     def _read(self, column: str, index: int) -> bytes:
-        place = self._places[int(index)]
+        place = self._places[index]
         start, length = place.spans[column]
         with place.shard.open("rb") as file:
             file.seek(start)
