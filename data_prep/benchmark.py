@@ -31,27 +31,28 @@ from data_prep.shots import ShotDetector
 from data_prep.sources import Footage
 from data_prep.speech_activity import speech_ratio
 from data_prep.transcoding import Transcode
-from portrait.faces import apply_crop, portrait_crop, track_faces
+from portrait.faces import portrait_crop, track_faces
 from portrait.media.audio import encode_flac
-from portrait.media.mp4 import encode_video, rgb_pixels
-from portrait.media.video import iter_frames, read_soundtrack
+from portrait.media.mp4 import encode_video
+from portrait.media.picture import Picture, ReducedPictures, grey_levels
+from portrait.media.video import iter_pictures, read_soundtrack
 from portrait.storage.clips import write_clips
 
 _QUALITY = [
     value for name, value in vars(quality).items() if isinstance(value, FunctionType) and name[0] != "_"
 ]
 STAGES: dict[str, Sequence[Callable[..., Any]]] = {
-    "decode pictures": (iter_frames,),
-    "to RGB": (rgb_pixels,),
+    "decode pictures": (iter_pictures,),
+    "small copies": (Picture.reduced,),
     "shots": (ShotDetector.push,),
     "face detection and track": (track_faces,),
-    "crop": (portrait_crop, apply_crop),
+    "crop": (portrait_crop, Picture.square),
     "encode H.264": (encode_video,),
     "sound in and out": (read_soundtrack, encode_flac),
-    "quality": (*_QUALITY, speech_ratio),
+    "quality": (*_QUALITY, grey_levels, speech_ratio),
     "Lance write": (write_clips,),
 }
-"""What the chain's time goes to: functions, of which none calls another but for `iter_frames` → `rgb_pixels`."""
+"""What the chain's time goes to: functions, of which none calls another but for `track_faces` → `Picture.reduced`."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,14 @@ def profiled(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
     result = profile.runcall(work)
     total = time.process_time() - started
     entries: dict[Any, Any] = getattr(pstats.Stats(profile), "stats")  # noqa: B009 - not in the stubs
-    spent = {}
-    for stage, functions in STAGES.items():
+
+    def spent_in(*functions: Callable[..., Any]) -> float:
         codes = [inspect.unwrap(function).__code__ for function in functions]
         keys = [(code.co_filename, code.co_firstlineno, code.co_name) for code in codes]
-        spent[stage] = sum(entries[key][3] for key in keys if key in entries)
-    spent["decode pictures"] -= spent["to RGB"]
+        return sum(entries[key][3] for key in keys if key in entries)
+
+    spent = {stage: spent_in(*functions) for stage, functions in STAGES.items()}
+    spent["face detection and track"] -= spent_in(ReducedPictures.__getitem__)
     return {**spent, "the rest": total - sum(spent.values())}, result
 
 

@@ -1,6 +1,6 @@
 """One piece of footage to rows of the `clips` table: read, find shots and the face, crop, cut to clips, encode.
 
-Frames are held for one clip at a time, so that memory does not grow with a file's length. Letters: T frames, H W.
+Pictures are held for one clip at a time, so that memory does not grow with a file's length. Letters: T frames, H W.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from data_prep import quality
 from data_prep.filters import Filters
-from data_prep.shots import LOOKAHEAD, ShotDetector
+from data_prep.shots import LOOKAHEAD, WIDTH, ShotDetector
 from data_prep.sources import Footage
 from data_prep.speech_activity import speech_ratio
 from portrait.faces import (
@@ -30,12 +30,12 @@ from portrait.faces import (
     HaarDetector,
     NoFaceError,
     YuNetDetector,
-    apply_crop,
     portrait_crop,
     track_faces,
 )
 from portrait.media.audio import SAMPLE_RATE, encode_flac
-from portrait.media.video import encode_video, iter_frames, read_soundtrack
+from portrait.media.picture import Picture, ReducedPictures, grey_levels
+from portrait.media.video import encode_video, iter_pictures, read_soundtrack
 from portrait.storage.clips import GROUP_OF_PICTURES
 
 FPS = 25
@@ -121,10 +121,10 @@ class _Stretch:
 
     first: int
     """Its first frame, counted from the file's beginning at 25 frames/s."""
-    frames: list[np.ndarray]
-    """T frames uint8 [H, W, 3], T = 1 + a multiple of 4."""
+    pictures: list[Picture]
+    """T pictures, T = 1 + a multiple of 4."""
     region: tuple[int, int, int, int]
-    """(x, y, width, height) in which the person is, in pixels of these frames."""
+    """(x, y, width, height) in which the person is, in pixels of these pictures."""
 
 
 def cut_file(
@@ -152,7 +152,7 @@ def cut_file(
             except NoFaceError as error:
                 row, reason = {}, _reason(error, footage.label)
             if reason is not None:
-                start, end = stretch.first / FPS, (stretch.first + len(stretch.frames)) / FPS
+                start, end = stretch.first / FPS, (stretch.first + len(stretch.pictures)) / FPS
                 rejects.append(Reject(path=footage.label, reason=reason, start_s=start, end_s=end))
                 continue
             rows.append({**row, **_origin(footage, content, settings, stretch), "split": split})
@@ -170,18 +170,22 @@ def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> I
     shots = None if settings.shot_threshold is None else ShotDetector(settings.shot_threshold, FPS)
     beginning = first = round(footage.start_s * FPS)
     seconds = None if footage.end_s is None else footage.end_s - footage.start_s
-    held: list[np.ndarray] = []
-    frame, scale = np.empty((0, 0, 3), np.uint8), 1
+    held: list[Picture] = []
+    scale = 1
 
     def stretch(length: int) -> _Stretch:
-        x, y, w, h = footage.region or (0, 0, frame.shape[1], frame.shape[0])
-        region = (x // scale, y // scale, w // scale, h // scale)
-        return _Stretch(first=first, frames=held[: _trimmed(length)], region=region)
+        pictures = held[: _trimmed(length)]
+        region = (0, 0, pictures[0].width, pictures[0].height)
+        if footage.region is not None:
+            x, y, w, h = footage.region
+            region = (x // scale, y // scale, w // scale, h // scale)
+        return _Stretch(first=first, pictures=pictures, region=region)
 
-    for frame in iter_frames(media, FPS, start_s=beginning / FPS, max_seconds=seconds, name=footage.label):
-        scale = _scale(frame)
-        held.append(_reduced(frame, scale))
-        cut = None if shots is None else shots.push(held[-1])
+    pictures = iter_pictures(media, FPS, start_s=beginning / FPS, max_seconds=seconds, name=footage.label)
+    for picture in pictures:
+        scale = _scale(picture)
+        held.append(picture.shrunk(scale))
+        cut = None if shots is None else shots.push(picture.reduced(WIDTH, sampled=True))
         if cut is not None:
             length = beginning + cut - first
             if length >= shortest:
@@ -198,47 +202,43 @@ def _trimmed(num_frames: int) -> int:
     return 1 + (num_frames - 1) // 4 * 4
 
 
-def _scale(frame: np.ndarray) -> int:
+def _scale(picture: Picture) -> int:
     """Power of two by which a picture is made smaller as it is read."""
     scale = 1
-    while max(frame.shape[:2]) // scale > LONGEST_SIDE:
+    while max(picture.height, picture.width) // scale > LONGEST_SIDE:
         scale *= 2
     return scale
 
 
-def _reduced(frame: np.ndarray, scale: int) -> np.ndarray:
-    if scale == 1:
-        return frame
-    size = (frame.shape[1] // scale, frame.shape[0] // scale)
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-
-
 def _track(stretch: _Stretch, settings: CutSettings, name: str) -> FaceTrack:
     """The person's face, looked for in the region where the person is."""
-    height, width = stretch.frames[0].shape[:2]
+    height, width = stretch.pictures[0].height, stretch.pictures[0].width
     x, y, w, h = stretch.region
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
     if x0 >= x1 or y0 >= y1:
         raise NoFaceError(f"{name}: the region {x, y, w, h} lies outside the {width}×{height} picture")
-    regions = (frame[y0:y1, x0:x1] for frame in stretch.frames)
-    track = track_faces(regions, _detector(settings.detector), every=settings.detect_every, name=name)
+    detector = _detector(settings.detector)
+    scale = min(1.0, detector.working_size / max(x1 - x0, y1 - y0))
+    small = ReducedPictures(stretch.pictures, (x0, y0, x1 - x0, y1 - y0), detector.working_size)
+    track = track_faces(small, detector, every=settings.detect_every, name=name)
     if track.found < settings.min_face_found:
         raise NoFaceError(
             f"{name}: a face in only {track.found:.0%} of the frames looked at, expected {settings.min_face_found:.0%}"
         )
-    return replace(track, boxes=track.boxes + np.array([x0, y0, 0, 0], np.float32))
+    return replace(track, boxes=track.boxes / np.float32(scale) + np.array([x0, y0, 0, 0], np.float32))
 
 
 def _portrait_row(
     stretch: _Stretch, audio: np.ndarray, settings: CutSettings, footage: Footage
 ) -> dict[str, Any]:
     """The columns that are made of pictures and sound."""
-    frames, num_frames = stretch.frames, len(stretch.frames)
+    pictures, num_frames = stretch.pictures, len(stretch.pictures)
     track = _track(stretch, settings, footage.label)
     framing = HEAD if settings.framing == "head" else PORTRAIT
-    crop = portrait_crop(track, frames[0].shape[:2], framing)
-    size = max(settings.size, crop.size // 2 * 2) if settings.native else settings.size
-    portrait = apply_crop(frames, crop, size)
+    crop = portrait_crop(track, (pictures[0].height, pictures[0].width), framing).even()
+    size = max(settings.size, crop.size) if settings.native else settings.size
+    portrait = [picture.square(crop.x0, crop.y0, crop.size, size) for picture in pictures]
+    grey = [grey_levels(frame) for frame in portrait]
     scale = size / crop.size
     boxes = (track.boxes - np.array([crop.x0, crop.y0, 0, 0], np.float32)) * np.float32(scale)
     sound = audio[stretch.first * SAMPLES_PER_FRAME : (stretch.first + num_frames) * SAMPLES_PER_FRAME]
@@ -252,11 +252,11 @@ def _portrait_row(
         "width": size,
         "crop_box": [float(crop.x0), float(crop.y0), float(crop.size)],
         "face_boxes": boxes.tolist(),
-        "sharpness": quality.sharpness(portrait, boxes),
-        "motion": quality.motion(portrait),
+        "sharpness": quality.sharpness(grey, boxes),
+        "motion": quality.motion(grey),
         "face_size": float(np.median(track.boxes[:, 2])),
         "face_found": track.found,
-        "brightness": quality.brightness(portrait, boxes),
+        "brightness": quality.brightness(grey, boxes),
         "rivals": track.rivals,
         "speech_ratio": speech_ratio(sound),
         "sync_confidence": footage.sync_confidence,
@@ -266,7 +266,7 @@ def _portrait_row(
 
 def _origin(footage: Footage, content: str, settings: CutSettings, stretch: _Stretch) -> dict[str, Any]:
     """The columns that say what a clip is and where it came from."""
-    first_frame, num_frames = stretch.first, len(stretch.frames)
+    first_frame, num_frames = stretch.first, len(stretch.pictures)
     key = f"{content}:{first_frame}:{num_frames}:{settings.digest()}"
     return {
         "clip_id": hashlib.sha256(key.encode()).hexdigest()[:24],

@@ -15,7 +15,7 @@ from scenedetect.detectors import AdaptiveDetector
 
 LOOKAHEAD = 3
 """A cut is known this many frames after it."""
-_WIDTH = 96
+WIDTH = 96
 """Pictures are looked at about this wide: shots differ as a whole, and the search must cost little."""
 _FLASH = 0.5
 """A picture comes back if it differs by less than this share of the change itself."""
@@ -38,12 +38,12 @@ class ShotDetector:
         self._waiting: deque[int] = deque()
 
     def push(self, frame: np.ndarray) -> int | None:
-        """Takes the next frame, RGB uint8 [H, W, 3].
+        """Takes the next frame, RGB uint8 [H, W, 3], of any size: `WIDTH` pixels across say as much as more.
 
         Returns:
             The number of the frame `LOOKAHEAD` before this one if a shot begins there, counted from 0; else None.
         """
-        step = max(1, frame.shape[1] // _WIDTH)
+        step = max(1, frame.shape[1] // WIDTH)
         small = cv2.cvtColor(np.ascontiguousarray(frame[::step, ::step]), cv2.COLOR_RGB2BGR)
         self._recent.append(small)
         cuts = self._detector.process_frame(FrameTimecode(self._seen, fps=float(self._fps)), small)

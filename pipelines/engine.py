@@ -1,4 +1,5 @@
-"""The DeepSpeed engine of a worker: ZeRO 0–3, bfloat16 on GPUs and float32 on CPUs.
+"""The DeepSpeed engine of a worker: ZeRO 0–3, bfloat16 on GPUs and float32 on CPUs, there by wish with products in
+bfloat16.
 
 On CPUs the process group is gloo's and the optimiser is torch's AdamW, so nothing has to be compiled when training
 starts: DeepSpeed's shared-memory collectives would take their compiler 45 s and gain nothing at these sizes.
@@ -24,9 +25,23 @@ _TAG = "engine"
 
 
 def deepspeed_config(
-    *, zero_stage: int, micro_batch: int, accumulation: int, gradient_clip: float, bfloat16: bool
+    *,
+    zero_stage: int,
+    micro_batch: int,
+    accumulation: int,
+    gradient_clip: float,
+    bfloat16: bool,
+    autocast: bool = False,
 ) -> dict[str, Any]:
     """DeepSpeed's configuration; the optimiser is ours and handed over ready-made.
+
+    Args:
+        zero_stage: what is split over the workers.
+        micro_batch: examples a worker and micro-step.
+        accumulation: micro-steps an optimiser step.
+        gradient_clip: bound on the gradient's norm.
+        bfloat16: weights and activations in bfloat16, float32 masters in the optimiser.
+        autocast: weights in float32, products of matrices and kernels in bfloat16.
 
     Raises:
         ValueError: `zero_stage` is not one of 0, 1, 2, 3.
@@ -38,6 +53,7 @@ def deepspeed_config(
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": gradient_clip,
         "bf16": {"enabled": bfloat16},
+        "torch_autocast": {"enabled": autocast, "dtype": "bfloat16"},
         # Buckets as small as DeepSpeed's defaults are large would split no gradient of these models.
         "zero_optimization": {"stage": zero_stage, "overlap_comm": bfloat16 and zero_stage > 0},
         "steps_per_print": 10**9,

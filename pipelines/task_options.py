@@ -46,6 +46,9 @@ class TrainingOptions:
     """Arithmetic threads a worker (CPU); the machine's cores shared among the workers where not given."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Whether each worker takes a GPU; auto takes them when the cluster has enough."""
+    autocast: bool = False
+    """On CPUs: products of matrices and kernels in bfloat16, weights in float32. Faster where the processor has
+    AVX-512 BF16 or AMX; GPUs train in bfloat16 anyway."""
     retries: int = 1
     """How often a crashed group of workers starts again from its last checkpoint."""
 
@@ -104,6 +107,7 @@ class TrainingOptions:
             evaluate_steps=self.evaluate_steps,
             threads=self.threads or threads_per_worker(self.workers),
             gpu=self.device != "cpu" and 0 < self.workers <= found,
+            autocast=self.autocast,
             retries=self.retries,
         )
 

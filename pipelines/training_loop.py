@@ -70,6 +70,8 @@ class TrainingSettings:
     """Threads a worker's arithmetic takes on the CPU."""
     gpu: bool = False
     """Whether each worker has a GPU."""
+    autocast: bool = False
+    """On CPUs: products of matrices and kernels in bfloat16, weights in float32."""
     retries: int = 1
     """How often a crashed group of workers is started again from its last checkpoint."""
     timeout_s: int = 1800
@@ -145,6 +147,7 @@ class TrainingLoop:
             accumulation=settings.accumulation,
             gradient_clip=task.optimisation.gradient_clip,
             bfloat16=settings.gpu,
+            autocast=settings.autocast and not settings.gpu,
         )
         self.engine = start_engine(TaskLoss(task, model), config, task.optimisation, gpu=settings.gpu)
         # Decisions of rank 0 travel on the CPU: a GPU need not wait for them.

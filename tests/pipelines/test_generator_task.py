@@ -55,6 +55,21 @@ def test_training_exports_what_it_was_made_of(task: GeneratorTask, output: str) 
     torch.testing.assert_close(further._windows("train", 0).statistics.mean, generator.latent_mean)
 
 
+def test_products_in_bfloat16_train_float32_weights_to_nearly_the_same(
+    task: GeneratorTask, output: str
+) -> None:
+    weights = []
+    for autocast in (False, True):
+        settings = TrainingSettings(output=f"{output}{autocast}", workers=0, autocast=autocast)
+        exported = checkpoints.load_generator(fit(task, settings).weights, preset=task.preset)
+        weights.append(torch.cat([parameter.flatten() for parameter in exported.parameters()]))
+    assert weights[1].dtype == torch.float32
+    assert not torch.equal(*weights), "products were rounded"
+    torch.manual_seed(0)
+    started = torch.cat([parameter.flatten() for parameter in task.build().parameters()])
+    assert torch.dist(*weights) < 0.3 * torch.dist(weights[0], started)
+
+
 def test_with_a_vae_an_evaluation_shows_a_generated_clip(
     task: GeneratorTask, tmp_path: str, micro_preset: Preset
 ) -> None:

@@ -47,6 +47,10 @@ class CropBox:
     size: int
     """Side."""
 
+    def even(self) -> CropBox:
+        """The square on even pixels, where 4:2:0 video has its chroma."""
+        return CropBox(x0=self.x0 // 2 * 2, y0=self.y0 // 2 * 2, size=max(2, (self.size + 1) // 2 * 2))
+
 
 def portrait_crop(
     track: FaceTrack | np.ndarray, picture_size: tuple[int, int], framing: Framing = PORTRAIT

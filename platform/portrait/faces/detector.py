@@ -53,11 +53,14 @@ class Face:
 class FaceDetector(Protocol):
     """Anything that finds faces in one picture."""
 
-    def detect(self, frame: np.ndarray, around: Face | None = None) -> list[Face]:
+    working_size: int
+    """Pixels of a picture's longer side that the detector makes use of: larger ones it shrinks."""
+
+    def detect(self, frame: np.ndarray, around: Face | None = None, least: float = 0.0) -> list[Face]:
         """Finds faces in an RGB picture uint8 [H, W, 3], the largest first; an empty list where there is none.
 
-        With `around`, where a face was a moment ago, only what lies there and is about as large need be found: a
-        detector that can search less there does.
+        With `around`, where a face was a moment ago, only what lies there and is about as large need be found, and
+        with `least` only what is that many pixels wide: a detector that can search less then does.
         """
         ...
 
@@ -96,7 +99,7 @@ class HaarDetector:
         """Pickles as its setting: cascades can't travel between processes."""
         return HaarDetector, (self.working_size,)
 
-    def detect(self, frame: np.ndarray, around: Face | None = None) -> list[Face]:
+    def detect(self, frame: np.ndarray, around: Face | None = None, least: float = 0.0) -> list[Face]:
         """See `FaceDetector.detect`."""
         scale = min(1.0, self.working_size / max(frame.shape[:2]))
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -105,18 +108,18 @@ class HaarDetector:
         grey = cv2.equalizeHist(grey)
         if around is not None:
             return self._near(grey, around, scale)
-        least = max(24, round(max(grey.shape) / 11))
-        squares = _search(self._frontal, grey, least, neighbours=4)
+        smallest = max(24, round(max(grey.shape) / 11), round(least * scale * self._FRONTAL_WIDTH))
+        squares = _search(self._frontal, grey, smallest, neighbours=4)
         frontal = [self._face(square, self._FRONTAL_WIDTH, scale) for square in squares]
         # The second opinion is asked where the first saw something, else everywhere.
         x0, y0, x1, y1 = _surroundings(squares, grey.shape)
-        second = _search(self._loose, np.ascontiguousarray(grey[y0:y1, x0:x1]), least, neighbours=5)
+        second = _search(self._loose, np.ascontiguousarray(grey[y0:y1, x0:x1]), smallest, neighbours=5)
         loose = [
             self._face((x + x0, y + y0, side, votes), self._LOOSE_WIDTH, scale)
             for x, y, side, votes in second
         ]
         faces = _agree(frontal, loose, sure_votes=self._SURE_VOTES)
-        return faces or self._in_profile(grey, least, scale)
+        return faces or self._in_profile(grey, smallest, scale)
 
     def _near(self, grey: np.ndarray, around: Face, scale: float) -> list[Face]:
         """What both frontal cascades find about where a face was: few places and sizes, so it takes little time."""
@@ -239,7 +242,7 @@ class YuNetDetector:
     _INPUT = 640
 
     def __init__(self, path: str | Path, min_score: float = 0.6) -> None:
-        self.path, self.min_score = str(path), min_score
+        self.path, self.min_score, self.working_size = str(path), min_score, self._INPUT
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file (expected YuNet's ONNX weights)")
         try:
@@ -255,7 +258,12 @@ class YuNetDetector:
         """Pickles as its settings: the network can't travel between processes."""
         return YuNetDetector, (self.path, self.min_score)
 
-    def detect(self, frame: np.ndarray, around: Face | None = None) -> list[Face]:  # noqa: ARG002 - all in one pass
+    def detect(
+        self,
+        frame: np.ndarray,
+        around: Face | None = None,  # noqa: ARG002 - all in one pass
+        least: float = 0.0,  # noqa: ARG002
+    ) -> list[Face]:
         """See `FaceDetector.detect`."""
         scale = self._INPUT / max(frame.shape[:2])
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

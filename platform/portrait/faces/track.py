@@ -5,7 +5,7 @@ Letters: `T` frames; boxes are (x, y, w, h) in pixels, as `detector.Face` means 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,8 @@ _MIN_OVERLAP = 0.25
 _SMOOTHING_SECONDS = 0.4
 _WHOLE_EVERY = 6
 """Of so many searches one is of the whole picture."""
+_RIVAL = 0.6
+"""Another face matters if it is at least so many times as wide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +42,17 @@ class _Chain:
 
 
 def track_faces(
-    frames: Iterable[np.ndarray], detector: FaceDetector, every: int = 5, *, name: str = "clip", fps: int = 25
+    frames: Sequence[np.ndarray] | np.ndarray,
+    detector: FaceDetector,
+    every: int = 5,
+    *,
+    name: str = "clip",
+    fps: int = 25,
 ) -> FaceTrack:
     """Follows the clip's main face: the one that is large, and surely a face, for longest.
 
     Args:
-        frames: RGB pictures uint8 [H, W, 3], an array or an iterator that is read once.
+        frames: RGB pictures uint8 [H, W, 3]; only those that are searched are asked for, each once.
         detector: finds faces in single pictures.
         every: search every so many frames; positions between are interpolated. Most searches are only where the main
             face was; whole pictures are searched for others now and then, and whenever it was not found there.
@@ -60,17 +67,18 @@ def track_faces(
         ValueError: no frames.
     """
     chains: list[_Chain] = []
-    searched, wholly, length = 0, 0, 0
-    for index, frame in enumerate(frames):
-        length = index + 1
-        if index % every:
-            continue
+    searched, wholly, length = 0, 0, len(frames)
+    for index in range(0, length, every):
+        frame, last = frames[index], _latest(chains, index - every)
         # The second whole search comes early, so that short clips know others from false alarms as well.
-        near = None if searched == 2 or searched % _WHOLE_EVERY == 0 else _latest(chains, index - every)
-        faces = [] if near is None else detector.detect(frame, near)
-        if near is None or all(overlap(face, near) < _MIN_OVERLAP for face in faces):
+        whole = last is None or searched == 2 or searched % _WHOLE_EVERY == 0
+        faces: list[Face] = []
+        if last is not None:
+            faces = detector.detect(frame, least=_RIVAL * last.w) if whole else detector.detect(frame, last)
+        if last is None or all(overlap(face, last) < _MIN_OVERLAP for face in faces):
             faces = detector.detect(frame)
-            wholly += 1
+            whole = True
+        wholly += whole
         searched += 1
         _link(chains, index, faces, patience=max(fps, (_WHOLE_EVERY + 1) * every))
     if not length:
@@ -81,7 +89,7 @@ def track_faces(
     width = np.median([face.w for face in main.faces])
     lasting = [chain for chain in others if len(chain.times) >= max(2, wholly // 5)]
     rival_times = {
-        t for c in lasting for t, face in zip(c.times, c.faces, strict=True) if face.w >= 0.6 * width
+        t for c in lasting for t, face in zip(c.times, c.faces, strict=True) if face.w >= _RIVAL * width
     }
     return FaceTrack(
         boxes=_fill(main, length, window=round(_SMOOTHING_SECONDS * fps)),

@@ -19,6 +19,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
@@ -44,6 +45,11 @@ def yuv_frame(picture: np.ndarray, convert: VideoReformatter) -> VideoFrame:
         interpolation="AREA",
         threads=1,
     )
+    return tag_frame(frame)
+
+
+def tag_frame(frame: VideoFrame) -> VideoFrame:
+    """Says of a frame's colours what nothing but the file's headers say else; returns it."""
     frame.color_primaries = BT709
     frame.color_trc = BT709
     return frame
@@ -60,7 +66,9 @@ def rgb_pixels(
     convert: VideoReformatter,
     *,
     width: int | None = None,
+    height: int | None = None,
     src_colorspace: int | None = None,
+    interpolation: int = EXACT_RGB,
 ) -> np.ndarray:
     """A decoded frame as RGB, its levels rounded.
 
@@ -70,20 +78,31 @@ def rgb_pixels(
     Args:
         frame: of any pixel format and [H, W].
         convert: kept from frame to frame, so that its tables are made once.
-        width: stretches the picture to this many pixels across; None keeps its own.
+        width: resizes the picture to this many pixels across; None keeps its own.
+        height: resizes it to this many pixels down; None keeps its own.
         src_colorspace: FFmpeg's number of the matrix to assume; None takes the frame's.
+        interpolation: FFmpeg's flags for resizing and rounding.
 
     Returns:
         uint8 [H, W, 3].
     """
     planar = convert.reformat(
-        frame, width=width, format="gbrp", src_colorspace=src_colorspace, interpolation=EXACT_RGB, threads=1
+        frame,
+        width=width,
+        height=height,
+        format="gbrp",
+        src_colorspace=src_colorspace,
+        interpolation=interpolation,
+        threads=1,
     )
-    green, blue, red = (
-        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-        for plane in planar.planes
-    )
+    green, blue, red = (plane_pixels(plane) for plane in planar.planes)
     return cv2.merge([red, green, blue])
+
+
+def plane_pixels(plane: VideoPlane) -> np.ndarray:
+    """A plane's pixels, uint8 [h, w], shared with its frame and without the padding of its lines."""
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    return lines[:, : plane.width]
 
 
 def check_pictures(frames: np.ndarray, height: int, width: int) -> None:
@@ -95,14 +114,15 @@ def check_pictures(frames: np.ndarray, height: int, width: int) -> None:
 
 
 def encode_video(
-    frames: np.ndarray | Iterable[np.ndarray],
+    frames: np.ndarray | Iterable[np.ndarray] | Iterable[VideoFrame],
     fps: int | Fraction = 25,
     *,
     gop: int = 16,
     crf: float = 18,
     preset: str = "fast",
 ) -> bytes:
-    """Encodes RGB pictures uint8 [T, H, W, 3] (or an iterable of [H, W, 3]) as H.264 MP4 without sound.
+    """Encodes RGB pictures uint8 [T, H, W, 3] (or an iterable of [H, W, 3], or of what `yuv_frame` makes of them) as
+    H.264 MP4 without sound.
 
     The same pictures give the same bytes (one thread, no date in the file), so content can be hashed.
 
@@ -163,7 +183,7 @@ def write_mp4(
 
 def _mux_video(
     container: OutputContainer,
-    frames: np.ndarray | Iterable[np.ndarray],
+    frames: np.ndarray | Iterable[np.ndarray] | Iterable[VideoFrame],
     fps: int | Fraction,
     *,
     gop: int,
@@ -173,10 +193,15 @@ def _mux_video(
     stream: VideoStream | None = None
     convert = VideoReformatter()
     for index, picture in enumerate(frames):
+        made = isinstance(picture, VideoFrame)
+        size = (picture.height, picture.width) if made else picture.shape[:2]
         if stream is None:
-            stream = _x264_stream(container, picture, fps, gop=gop, crf=crf, preset=preset)
-        check_pictures(picture[None], stream.height, stream.width)
-        frame = yuv_frame(picture, convert)
+            stream = _x264_stream(container, size, fps, gop=gop, crf=crf, preset=preset)
+        if not made:
+            check_pictures(picture[None], stream.height, stream.width)
+        elif size != (stream.height, stream.width):
+            raise ValueError(f"frames: expected {stream.height}×{stream.width}, found {size[0]}×{size[1]}")
+        frame = picture if made else yuv_frame(picture, convert)
         frame.pts, frame.time_base = index, 1 / Fraction(fps)
         container.mux(stream.encode(frame))
     if stream is None:
@@ -185,9 +210,15 @@ def _mux_video(
 
 
 def _x264_stream(
-    container: OutputContainer, picture: np.ndarray, fps: int | Fraction, *, gop: int, crf: float, preset: str
+    container: OutputContainer,
+    size: tuple[int, ...],
+    fps: int | Fraction,
+    *,
+    gop: int,
+    crf: float,
+    preset: str,
 ) -> VideoStream:
-    height, width = picture.shape[:2]
+    height, width = size
     if height % 2 or width % 2:
         raise ValueError(f"frames: H.264 4:2:0 needs an even height and width, found {height}×{width}")
     options = {

@@ -30,7 +30,8 @@ from portrait.media.container import (
     promised_seconds,
     reason_of,
 )
-from portrait.media.mp4 import BT709, decode_window, encode_video, rgb_pixels, write_mp4
+from portrait.media.mp4 import decode_window, encode_video, write_mp4
+from portrait.media.picture import Converters, Picture, square_pixels
 
 __all__ = [
     "FPS",
@@ -39,6 +40,7 @@ __all__ = [
     "decode_window",
     "encode_video",
     "iter_frames",
+    "iter_pictures",
     "probe",
     "read_soundtrack",
     "read_video",
@@ -49,8 +51,6 @@ FPS = 25
 _MAX_GAP_SECONDS = 10.0
 _MAX_OFFSET_SECONDS = 60.0
 """Sound and pictures that begin further apart do not belong together, whatever the file says."""
-_MAX_STRETCH = 8.0
-"""Pixels that are wider, or higher, in proportion are damage: the widest that anyone films through is 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +102,15 @@ def probe(source: MediaSource, *, name: str | None = None) -> VideoInfo:
         first = next(_decoded(container, stream, label), None)
         if first is None:
             raise ValueError(f"{label}: no picture could be decoded")
-        height, width = _UprightRGB(stream, label)(first).shape[:2]
+        picture = _Upright(stream, label)(first)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         duration = _header_seconds(container, stream) or 0.0
         has_audio = bool(container.streams.audio)
         audio_start = container.streams.audio[0].start_time if has_audio else None
         audio_base = container.streams.audio[0].time_base if has_audio else None
         return VideoInfo(
-            width=width,
-            height=height,
+            width=picture.width,
+            height=picture.height,
             fps=fps,
             num_frames=stream.frames or round(duration * fps),
             duration_s=duration,
@@ -192,9 +192,27 @@ def iter_frames(
 ) -> Iterator[np.ndarray]:
     """Yields upright RGB pictures uint8 [H, W, 3] at a constant rate, in constant memory.
 
-    A source picture is repeated or left out so that each output shows the one nearest in time; a picture that
-    stands for long is held until half an output frame before the next. The arrays must not be written to: repeats
-    share memory.
+    Arguments and errors are those of `iter_pictures`. The arrays must not be written to: repeats share memory.
+    """
+    shown, pixels = None, np.empty(0, np.uint8)
+    for picture in iter_pictures(source, fps, start_s=start_s, max_seconds=max_seconds, name=name):
+        if picture is not shown:
+            shown, pixels = picture, picture.rgb()
+        yield pixels
+
+
+def iter_pictures(
+    source: MediaSource,
+    fps: int = FPS,
+    *,
+    start_s: float = 0.0,
+    max_seconds: float | None = None,
+    name: str | None = None,
+) -> Iterator[Picture]:
+    """Yields upright pictures at a constant rate, of which nothing is converted before it is asked for.
+
+    A source picture is repeated (the same object) or left out so that each output shows the one nearest in time; a
+    picture that stands for long is held until half an output frame before the next.
 
     Args:
         source: path or content.
@@ -212,16 +230,12 @@ def iter_frames(
     limit = None if max_seconds is None else max(1, round(max_seconds * fps))
     with open_media(source, name=name) as container:
         stream = _video_stream(container, label)
-        upright = _UprightRGB(stream, label)
-        shape: tuple[int, ...] | None = None
-        picture, frame, emitted = None, None, 0
+        upright = _Upright(stream, label)
+        frame, emitted = None, 0
         decoded, origin = _decoded_from(container, stream, label, start_s)
         for frame, copies in _constant_rate(decoded, origin, stream, fps, label):
             if copies and (limit is None or emitted < limit):
                 picture = upright(frame)
-                shape = shape or picture.shape
-                if picture.shape != shape:
-                    raise ValueError(f"{label}: the picture's size changes ({shape} to {picture.shape})")
                 for _ in range(copies if limit is None else min(copies, limit - emitted)):
                     yield picture
                     emitted += 1
@@ -232,6 +246,24 @@ def iter_frames(
         if not emitted:
             raise ValueError(f"{label}: has no picture at {start_s:.2f} s or after it")
         _check_complete(stream, start_s + emitted / fps, label)
+
+
+class _Upright:
+    """Turns a stream's decoded frames into pictures, all of one size."""
+
+    def __init__(self, stream: VideoStream, label: str) -> None:
+        self._aspect, self._label = stream.sample_aspect_ratio, label
+        self._convert: Converters = Converters(VideoReformatter)
+        self._size: tuple[int, int] | None = None
+
+    def __call__(self, frame: VideoFrame) -> Picture:
+        square = square_pixels(frame, self._aspect, self._convert, self._label)
+        picture = Picture(square, self._convert, self._label, turns=round(frame.rotation / 90))
+        size = (picture.height, picture.width)
+        self._size = self._size or size
+        if size != self._size:
+            raise ValueError(f"{self._label}: the picture's size changes ({self._size} to {size})")
+        return picture
 
 
 def _decoded_from(
@@ -322,37 +354,6 @@ def _decoded(container: InputContainer, stream: VideoStream, label: str) -> Iter
                 at = frame.time or at
     except av.error.FFmpegError as error:
         raise ValueError(f"{label}: damaged at {at:.2f} s ({reason_of(error)})") from error
-
-
-class _UprightRGB:
-    """Turns decoded frames into RGB as shown: square pixels, rotation applied."""
-
-    def __init__(self, stream: VideoStream, label: str) -> None:
-        self._convert = VideoReformatter()
-        self._label = label
-        self._aspect = float(stream.sample_aspect_ratio or 1)
-        if not 1 / _MAX_STRETCH <= self._aspect <= _MAX_STRETCH:
-            raise ValueError(
-                f"{label}: damaged, pixels {self._aspect:.3g} times as wide as high make no picture"
-            )
-
-    def __call__(self, frame: VideoFrame) -> np.ndarray:
-        """Returns uint8 [H, W, 3]."""
-        width = frame.width
-        if abs(self._aspect - 1) > 0.02:
-            width = max(1, round(frame.width * self._aspect))
-        # Untagged high-definition video is BT.709 by custom, FFmpeg takes it for BT.601.
-        untagged = frame.colorspace in (0, 2)
-        space = BT709 if untagged and min(frame.width, frame.height) >= 720 else None
-        try:
-            pixels = rgb_pixels(frame, self._convert, width=width, src_colorspace=space)
-        except av.error.FFmpegError as error:
-            size = f"{frame.width}×{frame.height}"
-            raise ValueError(
-                f"{self._label}: damaged, {size} pixels of {frame.format.name} make no picture ({reason_of(error)})"
-            ) from error
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
 def _header_seconds(container: InputContainer, stream: VideoStream) -> float | None:

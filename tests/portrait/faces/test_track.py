@@ -24,10 +24,12 @@ class Scripted:
         self.every = every
         self.whole: list[int] = []
 
-    def detect(self, frame: np.ndarray, around: Face | None = None) -> list[Face]:
+    working_size = 640
+
+    def detect(self, frame: np.ndarray, around: Face | None = None, least: float = 0.0) -> list[Face]:
         number = int(frame[0, 0, 0])
         assert number % self.every == 0
-        faces = self.answers[number // self.every]
+        faces = [face for face in self.answers[number // self.every] if face.w >= least]
         if around is None:
             self.whole.append(number)
             return faces
