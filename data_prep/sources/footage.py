@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol
 
-import fsspec
+from data_prep.sources.addresses import open_address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +63,10 @@ class Footage:
     def _content(self) -> bytes:
         with open_address(self.path) as file:
             file.seek(self.offset)
-            return file.read(-1 if self.size is None else self.size)
+            content = file.read(-1 if self.size is None else self.size)
+        if self.size is not None and len(content) < self.size:
+            raise OSError(f"{self.path} breaks off: {len(content)} bytes instead of {self.size}")
+        return content
 
     def content_hash(self) -> str:
         """SHA-256 of the file; of a part of one, of that together with which part it is.
@@ -94,19 +95,6 @@ def _file_digest(path: str, mtime_ns: int, size: int) -> Any:  # noqa: ARG001 - 
     """SHA-256 of a file, read once for all the parts of it."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256")
-
-
-@contextmanager
-def open_address(path: str) -> Iterator[BinaryIO]:
-    """A file here or behind an address, for reading anywhere in it.
-
-    Raises:
-        OSError: it cannot be read.
-        ImportError: its kind of address needs another package; the error names it.
-    """
-    # Its own annotation says that it may be a list of files, which it is for open_files alone.
-    with cast("Any", fsspec.open(path, "rb")) as file:
-        yield file
 
 
 class Source(Protocol):

@@ -17,8 +17,9 @@ import ray
 from webdataset.shardlists import expand_urls
 
 from data_prep.progress import Progress
+from data_prep.sources.addresses import open_address
 from data_prep.sources.folder import VIDEO_SUFFIXES, compiled_pattern, identity_in_path
-from data_prep.sources.footage import Footage, open_address
+from data_prep.sources.footage import Footage
 from portrait.storage.clips import SPLITS
 
 

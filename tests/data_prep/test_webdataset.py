@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import webdataset
 
+from data_prep.hashing import hash_files
 from data_prep.sources import WebDatasetSource, open_source
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -60,10 +61,33 @@ def test_shards_behind_an_address(shards):
         server.shutdown()
 
 
+@pytest.mark.parametrize("what", ["an error of the server", "fewer bytes than were promised"])
+def test_what_cannot_be_read_behind_an_address_is_left_out(shards, what):
+    handler = functools.partial(_Ranges, directory=str(shards))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        files = WebDatasetSource(shards=f"http://127.0.0.1:{server.server_port}/raw-00.tar").files()
+        if what == "an error of the server":
+            server.RequestHandlerClass = functools.partial(_Ranges, directory=str(shards), broken=True)
+        else:
+            (shards / "raw-00.tar").write_bytes((shards / "raw-00.tar").read_bytes()[:700])
+        hashed, rejects = hash_files(files)
+        server.shutdown()
+    assert hashed == []
+    assert len(rejects) == 2
+    assert all(reject.reason.startswith("cannot be read: ") for reject in rejects)
+
+
 class _Ranges(http.server.SimpleHTTPRequestHandler):
     """Python's own server does not know byte ranges, which any store of shards does."""
 
+    def __init__(self, *args, broken=False, **kwargs):
+        self.broken = broken
+        super().__init__(*args, **kwargs)
+
     def do_GET(self):
+        if self.broken:
+            return self.send_error(503)
         path = Path(self.translate_path(self.path))
         if not path.is_file():
             return self.send_error(404)
