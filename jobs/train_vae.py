@@ -35,6 +35,10 @@ class TrainVAE(TrainingOptions):
     """Peak learning rate, in every stage."""
     colour_jitter: float | None = None
     """Strength 0 … 1 of a random change of the examples' colours; the preset's where not given."""
+    l2_weight: float | None = None
+    """Weight of the mean squared error of frames; the preset's where not given."""
+    motion_weight: float | None = None
+    """Weight of the mean squared error of the change from frame to frame; the preset's where not given."""
     lpips_weights: str | None = None
     """Folder with LPIPS backbone weights; without it LPIPS has no part in the loss."""
     sources: SourceMix = EVERY_SOURCE
@@ -105,6 +109,8 @@ def overridden(training: VAETrainingConfig, config: TrainVAE) -> VAETrainingConf
         lpips_weights=config.lpips_weights or training.lpips_weights,
         optimizer=config.optimizer or training.optimizer,
         colour_jitter=training.colour_jitter if config.colour_jitter is None else config.colour_jitter,
+        l2_weight=training.l2_weight if config.l2_weight is None else config.l2_weight,
+        motion_weight=training.motion_weight if config.motion_weight is None else config.motion_weight,
     )
 
 

@@ -12,7 +12,7 @@ from portrait.generator import GeneratorConfig
 from portrait.metrics.drift import colour_distance, sharpness
 from portrait.metrics.identity import FaceEmbedder, identity_similarity
 from portrait.speech.encoder import Samples
-from portrait.speech.grid import FRAME_RATE, block_frame_range
+from portrait.speech.grid import FRAME_RATE, FRAMES_PER_LATENT, block_frame_range
 from portrait.streaming import Portrait, PortraitPipeline
 
 NOT_MEASURED = "not measured or no face"
@@ -101,12 +101,14 @@ class Seams:
     """Where a new window begins; NaN where the stream ends before."""
     blocks: float
     """Where a new block begins within a window."""
+    latents: float
+    """Where a later latent of a block begins: a VAE that moves in jumps does so at every latent, block or not."""
     elsewhere: float
-    """Within blocks."""
+    """Within the frames of a latent."""
 
 
 def seams(stretches: Sequence[Stretch], config: GeneratorConfig, *, rolling: bool = False) -> Seams:
-    """Compares window and block edges with the rest of a stream; a rolling window begins once."""
+    """Compares the edges of windows, blocks and latents with the rest of a stream; a rolling window begins once."""
     differences = np.concatenate([stretch.differences for stretch in stretches])
     block, starts, new_window = 1, [], []
     while (start := block_frame_range(block, config.block_latents)[0]) < len(differences):
@@ -116,14 +118,16 @@ def seams(stretches: Sequence[Stretch], config: GeneratorConfig, *, rolling: boo
         new_window.append(not rolling and later >= 0 and later % (config.window_blocks - 1) == 0)
         block += 1
     block_starts, at_window = np.array(starts), np.array(new_window)
-    rest = np.ones(len(differences), bool)
-    rest[block_starts] = False
-    rest[0] = False
+    frames = np.arange(len(differences))
+    latent_starts = (frames > 0) & ((frames - 1) % FRAMES_PER_LATENT == 0)
+    within_latents = (frames > 0) & ~latent_starts
+    latent_starts[block_starts] = False
     at_windows = differences[block_starts[at_window]]
     return Seams(
         windows=float(at_windows.mean()) if len(at_windows) else float("nan"),
         blocks=float(differences[block_starts[~at_window]].mean()),
-        elsewhere=float(differences[rest].mean()),
+        latents=float(differences[latent_starts].mean()),
+        elsewhere=float(differences[within_latents].mean()),
     )
 
 
@@ -148,13 +152,16 @@ def markdown(
             lines.append(f"| {name} | {figure} | {cells[0]} | {cells[1]} | {change} |")
     lines += [
         "",
-        "| generator | frame difference where a window begins | where a block begins | within blocks |",
-        "|---|---|---|---|",
+        "| generator | frame difference where a window begins | where a block begins | where another latent begins | "
+        "within a latent |",
+        "|---|---|---|---|---|",
     ]
     for name, stretches in measured.items():
         seen = seams(stretches, config, rolling=name in rolling)
         windows = "–" if np.isnan(seen.windows) else f"{seen.windows:.2f}"
-        lines.append(f"| {name} | {windows} | {seen.blocks:.2f} | {seen.elsewhere:.2f} |")
+        lines.append(
+            f"| {name} | {windows} | {seen.blocks:.2f} | {seen.latents:.2f} | {seen.elsewhere:.2f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -21,7 +21,7 @@ from portrait.media.contact_sheet import SheetRow, contact_sheet
 from portrait.media.tensors import frames_to_tensor, tensor_to_frames
 from portrait.metrics import l1, lip_aperture, psnr
 from portrait.metrics.correlation import correlation
-from portrait.metrics.motion import head_motion
+from portrait.metrics.motion import head_motion, spread_of_motion
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
 from portrait.storage.clip_collections import Clips
@@ -105,7 +105,7 @@ def measure_following(
         `follow_right`, `follow_wrong`; `follow_ceiling` is that of the VAE's reconstruction of the true video, with
         the same references: the most that a perfect generator could reach. A correlation does not see how far a mouth
         opens, so `mouth_range` and `head_range` give the deviation of the opening and of the head's place over time
-        as a share of the true video's; `mouth_range_ceiling` is the VAE's.
+        as a share of the true video's; `mouth_range_ceiling` and `head_range_ceiling` are the VAE's.
     """
     encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
     pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
@@ -124,8 +124,12 @@ def measure_following(
         true_range = lip_aperture(subject.frames).std()  # in the same unit, shares of the picture
         found["mouth_range"].append(openings["right"].std() / true_range)
         found["mouth_range_ceiling"].append(openings["ceiling"].std() / true_range)
-        moved, truly_moved = (head_motion(frames).std(axis=0) for frames in (right, subject.frames))
-        found["head_range"].append(float(np.linalg.norm(moved) / np.linalg.norm(truly_moved)))
+        moved = {
+            name: np.linalg.norm(head_motion(frames).std(axis=0))
+            for name, frames in (("", right), ("_ceiling", rebuilt), ("true", subject.frames))
+        }
+        for name in ("", "_ceiling"):
+            found[f"head_range{name}"].append(float(moved[name] / moved["true"]))
         examples.append(FollowExample(subject=subject, generated=right))
     # A mouth that does not move correlates with nothing: 0, not "not a number".
     figures = {name: float(np.nan_to_num(values).mean()) for name, values in found.items()}
@@ -166,13 +170,18 @@ def measure_reconstruction(
 def reconstruction_figures(
     vae: VideoVAE, clips: Sequence[reconstruction.HeldOutClip], counts: Sequence[int] = (0, 1, 2, 3)
 ) -> dict[str, float]:
-    """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3` (the numbers of references in `counts`): means over clips."""
+    """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3` (the numbers of references in `counts`), and `motion_within_m0` …,
+    `motion_between_m0` … of `metrics.motion.spread_of_motion`: means over clips.
+    """
     found: dict[str, list[float]] = {}
     for clip in clips:
         truth = frames_to_tensor(clip.frames)
         for count, video in reconstruction.reconstruct(vae, clip, counts).items():
             found.setdefault(f"psnr_m{count}", []).append(float(psnr(video[None], truth[None])))
             found.setdefault(f"l1_m{count}", []).append(float(l1(video[None], truth[None])))
+            within, between = spread_of_motion(tensor_to_frames(video), clip.frames)
+            found.setdefault(f"motion_within_m{count}", []).append(within)
+            found.setdefault(f"motion_between_m{count}", []).append(between)
     return {name: float(np.mean(values)) for name, values in sorted(found.items(), reverse=True)}
 
 

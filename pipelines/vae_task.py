@@ -138,9 +138,21 @@ class VAETask:
         z = posterior.sample()
         decoded = model.decode(z, references=references[:, :count] if count else None)
         l1 = (decoded - video).abs().float().mean()
+        l2 = (decoded - video).float().square().mean()
+        motion = (decoded.diff(dim=2) - video.diff(dim=2)).float().square().mean()
         kl = posterior.kl().float().mean() / (z.numel() / z.shape[0])
-        loss = training.l1_weight * l1 + training.kl_weight * kl
-        metrics = {f"l1_m{count}": l1.detach(), "kl": kl.detach()}
+        loss = (
+            training.l1_weight * l1
+            + training.l2_weight * l2
+            + training.motion_weight * motion
+            + training.kl_weight * kl
+        )
+        metrics = {
+            f"l1_m{count}": l1.detach(),
+            "l2": l2.detach(),
+            "motion": motion.detach(),
+            "kl": kl.detach(),
+        }
         if self.lpips_weight:
             lpips = self._lpips.to(video.device)(decoded, video).mean()
             loss = loss + self.lpips_weight * lpips

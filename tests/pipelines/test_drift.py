@@ -70,18 +70,19 @@ def test_first_and_last_minute_are_compared() -> None:
 def test_seams_are_looked_for_where_windows_and_blocks_begin() -> None:
     """32 latents: a window begins at frame 125 (latent 32), then every 28 latents; a block at 13, then every 16."""
     differences = np.ones(2_000, np.float32)
+    differences[1::4] = 1.5
     differences[13::16] = 2
     differences[125::112] = 5
     found = seams(
         [stretch(0, differences=part) for part in np.split(differences, 8)], presets.load("tiny").generator
     )
-    assert (found.windows, found.blocks, found.elsewhere) == (5, 2, 1)
+    assert (found.windows, found.blocks, found.latents, found.elsewhere) == (5, 2, 1.5, 1)
     rolling = seams([stretch(0, differences=differences)], presets.load("tiny").generator, rolling=True)
     assert np.isnan(rolling.windows)
     assert rolling.blocks > 2
     short = seams([stretch(0, differences=differences[:100])], presets.load("tiny").generator)
     assert np.isnan(short.windows)
-    assert (short.blocks, short.elsewhere) == (2, 1)
+    assert (short.blocks, short.latents, short.elsewhere) == (2, 1.5, 1)
 
 
 def test_the_table_says_what_was_not_measured() -> None:

@@ -73,7 +73,8 @@ def test_in_this_process_all_stages_run_and_all_is_tracked(
     header = checkpoints.read_header(result.weights)
     assert header.extra["step"] == 7
     assert header.extra["clips_version"] == 1
-    assert set(result.figures) == {f"{name}_m{count}" for name in ("psnr", "l1") for count in range(4)}
+    names = ("psnr", "l1", "motion_within", "motion_between")
+    assert set(result.figures) == {f"{name}_m{count}" for name in names for count in range(4)}
     assert [step for step, _ in result.run.history("eval/psnr_m3")] == [3, 4, 6, 7]
     assert result.run.history("train/loss")
     artifacts = {path.name for path in Path(output, "mlartifacts").rglob("*") if path.is_file()}

@@ -23,13 +23,10 @@ def test_every_number_of_references_comes_up_about_equally() -> None:
     assert number_of_references(3, 5, 3) == number_of_references(3, 5, 3)
 
 
-def test_loss_is_l1_plus_weighted_kl_per_latent_value(task: VAETask) -> None:
-    task = dataclasses.replace(
-        task,
-        training=dataclasses.replace(
-            task.training, kl_weight=0.5, l1_weight=2.0, mirror=0.0, colour_jitter=0.0
-        ),
-    )
+def test_loss_is_of_frames_of_their_changes_and_the_kl_per_latent_value(task: VAETask) -> None:
+    weights = {"l1_weight": 2.0, "l2_weight": 5.0, "motion_weight": 30.0, "kl_weight": 0.5}
+    training = dataclasses.replace(task.training, **weights, mirror=0.0, colour_jitter=0.0)
+    task = dataclasses.replace(task, training=training)
     model = task.build()
     batch = next(task.batches(0, DataShard(rank=0, world_size=1, seed=0)))
     torch.manual_seed(1)
@@ -43,7 +40,9 @@ def test_loss_is_l1_plus_weighted_kl_per_latent_value(task: VAETask) -> None:
     mean, log_variance = posterior.mean, posterior.log_variance
     normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
-    expected = 2.0 * torch.nn.functional.l1_loss(decoded, video) + 0.5 * kl
+    l1, mse = torch.nn.functional.l1_loss, torch.nn.functional.mse_loss
+    changes = mse(decoded[:, :, 1:] - decoded[:, :, :-1], video[:, :, 1:] - video[:, :, :-1])
+    expected = 2.0 * l1(decoded, video) + 5.0 * mse(decoded, video) + 30.0 * changes + 0.5 * kl
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-6)
     assert metrics[f"l1_m{count}"].item() == pytest.approx((decoded - video).abs().mean().item(), rel=1e-4)
 

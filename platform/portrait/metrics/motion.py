@@ -6,7 +6,7 @@ Shapes: T frames, N takes, D values of a frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import cv2
 import numpy as np
@@ -30,6 +30,36 @@ def head_motion(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     # Copies: OpenCV multiplies what it is given by the window, in its place.
     moved = [cv2.phaseCorrelate(grey[0].copy(), picture.copy(), window)[0] for picture in grey]
     return np.array(moved, np.float32) / np.array([width, height], np.float32)
+
+
+def spread_of_motion(
+    frames: NDArray[np.uint8], truth: NDArray[np.uint8], *, latent_frames: int = 4
+) -> tuple[float, float]:
+    """How much a decoded video changes from frame to frame, within the frames of a latent and from one latent to the
+    next, as shares of how much the true one changes there.
+
+    A decoder that makes four frames alike moves in jumps: 0 and about 4, of a true video's 1 and 1. The change is the
+    mean absolute difference of neighbouring frames.
+
+    Args:
+        frames: [T, H, W, 3], T = 1 + a multiple of `latent_frames`, the first frame with a latent of its own.
+        truth: the video that was encoded, of the same shape.
+        latent_frames: frames of a latent.
+
+    Raises:
+        ValueError: the shapes differ, or T is another number.
+    """
+    if frames.shape != truth.shape or len(frames) < 1 + latent_frames or (len(frames) - 1) % latent_frames:
+        raise ValueError(
+            f"frames: expected two videos of one shape and 1 + a multiple of {latent_frames} frames, "
+            f"got {list(frames.shape)} and {list(truth.shape)}"
+        )
+    steps, true_steps = (
+        np.array([cv2.norm(a, b, cv2.NORM_L1) for a, b in pairwise(video)]).reshape(-1, latent_frames)
+        for video in (frames, truth)
+    )
+    between, within = steps[:, 0].mean(), steps[:, 1:].mean()
+    return float(within / true_steps[:, 1:].mean()), float(between / true_steps[:, 0].mean())
 
 
 def diversity(takes: Sequence[NDArray[np.float32]]) -> float:

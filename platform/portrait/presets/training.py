@@ -33,6 +33,12 @@ class VAETrainingConfig:
     """Stages in order; each goes on from the last one's weights."""
     l1_weight: float = 1.0
     """λ1, weight of the mean absolute error on [−1, 1] pictures."""
+    l2_weight: float = 0.0
+    """Weight of the mean squared error of frames (ours). L1 asks for medians: a decoder that copies the reference where
+    it is not sure leaves what moves where it was."""
+    motion_weight: float = 0.0
+    """Weight of the mean squared error of the change from each frame to the next (ours). A latent holds four frames,
+    and L1 is nearly content with four alike."""
     lpips_weight: float = 1.0
     """λ2, weight of LPIPS; 0 (with a warning) where its backbone weights are missing."""
     lpips_weights: str | None = None

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.metrics.motion import diversity, head_motion
+from portrait.metrics.motion import diversity, head_motion, spread_of_motion
 
 
 def test_a_shifted_picture_has_moved_by_that_shift() -> None:
@@ -34,3 +34,13 @@ def test_one_take_or_other_lengths_are_refused() -> None:
     for takes in ([np.zeros(3, np.float32)], [np.zeros(3, np.float32), np.zeros(4, np.float32)]):
         with pytest.raises(ValueError, match="two takes or more of one shape"):
             diversity(takes)
+
+
+def test_motion_that_goes_in_jumps_is_told_from_motion_that_is_even() -> None:
+    truth = np.zeros((9, 8, 8, 3), np.uint8) + np.arange(9, dtype=np.uint8)[:, None, None, None] * 5
+    assert spread_of_motion(truth, truth) == pytest.approx((1.0, 1.0))
+    jumping = truth[[0, 4, 4, 4, 4, 8, 8, 8, 8]]
+    assert spread_of_motion(jumping, truth) == pytest.approx((0.0, 4.0))
+    assert spread_of_motion(truth // 2, truth)[0] == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(ValueError, match=r"1 \+ a multiple of 4 frames, got \[8,"):
+        spread_of_motion(truth[:8], truth[:8])
