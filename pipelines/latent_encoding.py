@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from pipelines.reconstruction import encode_in_blocks, picture_at
 from portrait.media.audio import decode_flac
-from portrait.media.mp4 import decode_window
+from portrait.media.random_access import decode_window
 from portrait.media.tensors import frames_to_tensor
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from portrait.layers.causal_conv import History
-from portrait.media.mp4 import decode_window
+from portrait.media.random_access import decode_window
 from portrait.media.tensors import frames_to_tensor
 from portrait.storage.clip_collections import Clips
 from portrait.storage.clips import SPLITS

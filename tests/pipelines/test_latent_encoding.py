@@ -5,7 +5,7 @@ import torch
 
 from pipelines.latent_encoding import EncodeClips, EncoderSettings, encode_latents
 from portrait.media.audio import decode_flac
-from portrait.media.mp4 import decode_window
+from portrait.media.random_access import decode_window
 from portrait.media.tensors import frames_to_tensor
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder

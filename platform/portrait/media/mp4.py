@@ -1,14 +1,14 @@
 """H.264 in MP4 as the tables keep clips: constant rate, a closed group of pictures every 16 frames, no B-frames.
 
 Frame i then has timestamp i/fps and depends on no frame before its key frame, which is what makes a random window cheap
-to decode: training asks for a few frames of a clip thousands of times. Letters: `N T` frames, `H W`.
+to decode (`random_access`): training asks for a few frames of a clip thousands of times. Letters: `T` frames, `H W`.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,14 +17,13 @@ import av.error
 import cv2
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from portrait.media.audio import resample
-from portrait.media.container import open_media, reason_of
 
 BT709 = 1
 """FFmpeg's number for ITU-R BT.709: matrix, primaries and transfer of everything written here."""
@@ -232,75 +231,3 @@ def _x264_stream(
     stream.codec_context.time_base = 1 / Fraction(fps)
     tag_colours(stream.codec_context)
     return stream
-
-
-def decode_window(mp4: bytes, indices: Sequence[int]) -> np.ndarray:
-    """Decodes chosen frames of a clip that `encode_video` wrote, and no group of pictures that holds none of them.
-
-    Args:
-        mp4: the file's content: constant rate, no B-frames.
-        indices: frame numbers, in any order, repeats allowed.
-
-    Returns:
-        uint8 RGB [N, H, W, 3] in the order of `indices`.
-
-    Raises:
-        ValueError: no indices, an index outside the clip, or a damaged file.
-    """
-    wanted = sorted({int(index) for index in indices})
-    if not wanted:
-        raise ValueError("indices: expected at least one frame number, found none")
-    pictures: dict[int, np.ndarray] = {}
-    with open_media(mp4, name="clip") as container:
-        stream = container.streams.video[0]
-        stream.thread_count = 1
-        if wanted[0] < 0 or wanted[-1] >= stream.frames:
-            raise ValueError(f"indices: expected 0 … {stream.frames - 1}, found {wanted[0]} … {wanted[-1]}")
-        try:
-            for key, run in _runs(wanted, stream):
-                pictures |= _decode_run(container, stream, key, run)
-        except av.error.FFmpegError as error:
-            raise ValueError(f"clip: damaged ({reason_of(error)})") from error
-    missing = [index for index in wanted if index not in pictures]
-    if missing:
-        raise ValueError(f"clip: damaged, frames {missing} can't be decoded")
-    return np.stack([pictures[int(index)] for index in indices])
-
-
-def _frame_ticks(stream: VideoStream) -> Fraction:
-    """Ticks of the stream's clock a frame lasts."""
-    return 1 / (Fraction(stream.average_rate or 25) * Fraction(stream.time_base or 1))
-
-
-def _runs(wanted: list[int], stream: VideoStream) -> list[tuple[int, set[int]]]:
-    """Splits wanted frames into runs that each begin at a key frame: [(key frame's time in ticks, frames)].
-
-    Neighbouring groups of pictures stay in one run: going on costs less than a seek.
-    """
-    times = [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]
-    keys = [round(time / _frame_ticks(stream)) for time in times]
-    runs: list[tuple[int, set[int]]] = []
-    last_group = -2
-    for index in wanted:
-        group = int(np.searchsorted(keys, index, side="right")) - 1
-        if not runs or group > last_group + 1:
-            runs.append((times[group], set()))
-        runs[-1][1].add(index)
-        last_group = group
-    return runs
-
-
-def _decode_run(
-    container: InputContainer, stream: VideoStream, key_time: int, indices: set[int]
-) -> dict[int, np.ndarray]:
-    """Seeks to a run's key frame and decodes until its last frame: RGB pictures by frame number."""
-    container.seek(key_time, stream=stream, backward=True, any_frame=False)
-    convert, ticks, last = VideoReformatter(), _frame_ticks(stream), max(indices)
-    pictures: dict[int, np.ndarray] = {}
-    for frame in container.decode(stream):
-        index = round((frame.pts or 0) / ticks)
-        if index in indices:
-            pictures[index] = rgb_pixels(frame, convert)
-        if index >= last:
-            break
-    return pictures

@@ -30,8 +30,9 @@ from portrait.media.container import (
     promised_seconds,
     reason_of,
 )
-from portrait.media.mp4 import decode_window, encode_video, write_mp4
+from portrait.media.mp4 import encode_video, write_mp4
 from portrait.media.picture import Converters, Picture, square_pixels
+from portrait.media.random_access import decode_window
 
 __all__ = [
     "FPS",

@@ -12,7 +12,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from portrait.media.container import open_media
-from portrait.media.mp4 import EXACT_RGB, decode_window, encode_video, rgb_pixels, write_mp4
+from portrait.media.mp4 import EXACT_RGB, encode_video, rgb_pixels, write_mp4
+from portrait.media.random_access import decode_window
 from portrait.media.tracks import read_tracks
 from portrait.media.video import read_video
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from portrait.media.audio import decode_flac
-from portrait.media.mp4 import decode_window
+from portrait.media.random_access import decode_window
 from portrait.storage import reading_benchmark
 from portrait.storage.clips import ClipTable
 from portrait.storage.reading_benchmark import (
