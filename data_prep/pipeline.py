@@ -59,8 +59,8 @@ class Survey:
     """Files of the source."""
     known: int
     """Those that the table or a killed run has already."""
-    duplicates: int
-    """Those that repeat another one of the source."""
+    duplicates: tuple[Reject, ...]
+    """Those that repeat another one of the source, and which."""
     unreadable: tuple[Reject, ...]
     """Those that cannot be read."""
     todo: tuple[tuple[Footage, str], ...]
@@ -78,14 +78,14 @@ class Survey:
         size = sum(file.bytes_on_disk() for file, _ in self.todo)
         waiting = sum(len(record.clips) for record in self.earlier)
         lines = [
-            f"{self.files} files: {self.known} known before, {self.duplicates} repeated, "
+            f"{self.files} files: {self.known} known before, {len(self.duplicates)} repeated, "
             f"{len(self.unreadable)} unreadable, {len(self.todo)} to be cut ({size / 1e9:.2f} GB)",
             "new people: "
             + (", ".join(f"{people[split]} in {split}" for split in SPLITS if people[split]) or "none"),
         ]
         if waiting:
             lines.append(f"{waiting} clips of a run that was killed would be added as they are")
-        lines += [f"  {reject}" for reject in self.unreadable[:SHOWN_REJECTS]]
+        lines += [f"  {reject}" for reject in (*self.unreadable, *self.duplicates)[:SHOWN_REJECTS]]
         return "\n".join([*lines, f"nothing was written; the table would be {self.uri}"])
 
 
@@ -115,8 +115,8 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
     return Survey(
         uri=uri,
         files=len(files),
-        known=len(hashed) - len(todo) - duplicates,
-        duplicates=duplicates,
+        known=len(hashed) - len(todo) - len(duplicates),
+        duplicates=tuple(duplicates),
         unreadable=tuple(rejects),
         todo=tuple(todo),
         splits=assigned,
@@ -229,14 +229,17 @@ def _merged(defaults: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unseen(hashed: Sequence[tuple[Footage, str]], done: set[str]) -> tuple[list[tuple[Footage, str]], int]:
-    """Files that are new, and how many of the rest only repeat another file of this run."""
+def _unseen(
+    hashed: Sequence[tuple[Footage, str]], done: set[str]
+) -> tuple[list[tuple[Footage, str]], list[Reject]]:
+    """Files that are new, and those of the rest that only repeat another file of this run."""
     todo: dict[str, tuple[Footage, str]] = {}
-    duplicates = 0
+    duplicates: list[Reject] = []
     for file, content in hashed:
         if content in done:
             continue
-        duplicates += content in todo
+        if content in todo:
+            duplicates.append(Reject(path=file.label, reason=f"repeats {todo[content][0].label}"))
         todo.setdefault(content, (file, content))
     return list(todo.values()), duplicates
 
@@ -358,7 +361,8 @@ def _keep_someone_for_training(uri: str, ledger: Ledger) -> None:
 
 def _write_rejects(report: Report) -> None:
     filesystem, path = open_filesystem(report.rejects_path)
-    lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in report.rejects]
+    left_out = (*report.rejects, *report.duplicates)
+    lines = [json.dumps(asdict(reject), ensure_ascii=False) for reject in left_out]
     write_text(filesystem, path, "".join(f"{line}\n" for line in lines))
 
 

@@ -20,14 +20,14 @@ class Report:
     """Files of the source."""
     known: int
     """Files that were in the table before, or done by an earlier run that was killed."""
-    duplicates: int
-    """Files that repeat another one of the source, byte by byte."""
+    duplicates: tuple[Reject, ...]
+    """Files that repeat another one of the source, byte by byte, and which."""
     clips: tuple[ClipSummary, ...]
     """Clips added."""
     rejects: tuple[Reject, ...]
     """Files, and parts of files, left out."""
     rejects_path: str
-    """JSON lines with all of them."""
+    """JSON lines with all of them, and with what is repeated."""
     table_rows: int = 0
     """Clips of the table after the run."""
     table_version: int = 0
@@ -51,7 +51,7 @@ class Report:
         identities = len({clip.identity for clip in self.clips})
         return "\n".join(
             (
-                f"{self.files} files: {self.known} known before, {self.duplicates} repeated, "
+                f"{self.files} files: {self.known} known before, {len(self.duplicates)} repeated, "
                 f"{len({reject.path for reject in self.rejects})} left out in whole or part",
                 f"added {len(self.clips)} clips of {identities} identities, {seconds / 3600:.3f} h",
                 "",
@@ -72,4 +72,7 @@ class Report:
             if len(self.rejects) > SHOWN_REJECTS:
                 reasons = Counter(reject.kind for reject in self.rejects[SHOWN_REJECTS:])
                 lines += [f"  … and {count} more: {reason}" for reason, count in reasons.most_common(10)]
+        if self.duplicates:
+            lines += ["", f"repeated ({len(self.duplicates)}, all in {self.rejects_path}):"]
+            lines += [f"  {reject}" for reject in self.duplicates[:SHOWN_REJECTS]]
         return "\n".join(lines)

@@ -95,7 +95,7 @@ def publish(config: PrepareData, uri: str, settings: CutSettings, report: Report
     figures = {
         "files": report.files,
         "known": report.known,
-        "duplicates": report.duplicates,
+        "duplicates": len(report.duplicates),
         "left_out": len(report.rejects),
         "clips_added": len(report.clips),
         "table_clips": report.table_rows,

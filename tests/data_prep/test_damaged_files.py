@@ -332,7 +332,7 @@ def check_report(cases: Files, films: list[SyntheticClip], report: Report, uri: 
         except (AssertionError, ValueError) as error:
             wrong.append(f"{name!r}: {case.fate}, {reason}: {str(error).splitlines()[:1]}")
     assert not wrong, "\n".join(wrong)
-    assert report.duplicates == 0
+    assert report.duplicates == ()
     assert len({row["clip_id"] for row in rows}) == len(rows)
     lines = Path(report.rejects_path).read_text().splitlines()
     assert len([json.loads(line) for line in lines]) == len(report.rejects)

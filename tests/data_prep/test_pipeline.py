@@ -49,15 +49,19 @@ def test_rejects_are_counted_listed_and_do_not_stop_the_run(footage, tmp_path):
         assert audio[:4] == b"fLaC"
         stored = Path(row["provenance"]["path"]).read_bytes()
         assert row["provenance"]["content"] == hashlib.sha256(stored).hexdigest()
-    assert (report.files, len(report.clips), report.duplicates, report.table_rows) == (7, 3, 1, 3)
+    assert (report.files, len(report.clips), len(report.duplicates), report.table_rows) == (7, 3, 1, 3)
     assert {Path(reject.path).name for reject in report.rejects} == {
         "text.mp4",
         "cut off.mp4",
         "blank.mp4",
     }
     lines = (tmp_path / "out" / "clips.lance.rejects.jsonl").read_text().splitlines()
-    assert [json.loads(line)["path"] for line in lines] == [reject.path for reject in report.rejects]
-    for reject in report.rejects:
+    (repeated,) = report.duplicates
+    pair = (repeated.path, repeated.reason.removeprefix("repeats "))
+    assert {Path(path).name for path in pair} == {"ann.mp4", "copy of ann.mp4"}
+    left_out = (*report.rejects, repeated)
+    assert [json.loads(line)["path"] for line in lines] == [reject.path for reject in left_out]
+    for reject in left_out:
         assert f"  {reject}" in report.text()
     assert "added 3 clips of 3 identities" in report.text()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -228,7 +232,7 @@ def test_a_survey_says_what_a_run_does_and_writes_nothing(footage, tmp_path):
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     plan = survey(FolderSource(folder=folder), str(uri), SETTINGS, Splits())
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
-    assert (plan.files, plan.known, plan.duplicates) == (5, 2, 1)
+    assert (plan.files, plan.known, len(plan.duplicates)) == (5, 2, 1)
     assert "2 known before, 1 repeated, 0 unreadable, 2 to be cut" in plan.text()
     assert plan.new == {"cem", "dora again"}  # the copy comes first
 
