@@ -54,6 +54,9 @@ TINY = Preset(
             VAEStage(size=128, num_frames=5, steps=4_000, batch_size=6, learning_rate=1e-3),
             VAEStage(size=128, num_frames=17, steps=800, batch_size=2, learning_rate=4e-4),
         ),
+        # In the place of LPIPS, whose backbone's weights do not ship: L1 alone leaves what moves where it was.
+        l2_weight=5.0,
+        motion_weight=30.0,
         colour_jitter=0.3,
         ema_decay=0.998,
     ),
