@@ -82,3 +82,17 @@ def test_near_where_a_face_was_the_same_face_is_found_and_elsewhere_none() -> No
         tiny = Face(x=face.x, y=face.y, w=face.w / 3, h=face.h / 3, score=9)
         assert detector.detect(frame, tiny) == [], "another size is another face"
     assert found >= 4
+
+
+def test_narrower_faces_than_asked_for_need_not_be_found() -> None:
+    detector = HaarDetector()
+    found = 0
+    for number in range(6):
+        frame = render_clip(number, 0.2, size=256).frames[0]
+        for face in detector.detect(frame)[:1]:
+            found += 1
+            (same,) = detector.detect(frame, least=0.6 * face.w)
+            assert abs(same.centre[0] - face.centre[0]) < 0.08 * face.w
+            assert abs(same.w / face.w - 1) < 0.12
+            assert detector.detect(frame, least=1.7 * face.w) == []
+    assert found >= 4

@@ -23,6 +23,7 @@ class Scripted:
         self.answers = answers
         self.every = every
         self.whole: list[int] = []
+        self.least: list[float] = []
 
     working_size = 640
 
@@ -32,6 +33,7 @@ class Scripted:
         faces = [face for face in self.answers[number // self.every] if face.w >= least]
         if around is None:
             self.whole.append(number)
+            self.least.append(least)
             return faces
         return [face for face in faces if overlap(face, around) > 0]
 
@@ -93,6 +95,8 @@ def test_whole_pictures_are_searched_now_and_then_and_where_the_face_was_lost() 
     detector = Scripted(answers)
     track_faces(_frames(100), detector)
     assert detector.whole == [0, 10, 30, 60, 90]
+    # Beside a face that is known, only others of its size matter.
+    assert detector.least == pytest.approx([0] + 4 * [0.6 * answers[0][0].w])
     # Where it jumps further than a face moves from one search to the next.
     jumping = Scripted([[_face(20)]] * 8 + [[_face(140)]] * 8)
     track_faces(_frames(80), jumping)
