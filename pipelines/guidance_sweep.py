@@ -119,7 +119,7 @@ def markdown(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
     lines += [f"- {name}: {words}" for name, words in FIGURES.items()]
     lines += ["", "| λ_a | λ_r | " + " | ".join(FIGURES) + " |", "|---|---|" + "---|" * len(FIGURES)]
     for row in rows:
-        cells = [f"{row.figures[name]:.3f}" if name in row.figures else "not measured" for name in FIGURES]
+        cells = [f"{row.figures[name]:.4f}" if name in row.figures else "not measured" for name in FIGURES]
         lines.append(f"| {row.audio:g} | {row.reference:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
