@@ -130,10 +130,15 @@ class Picture:
         return tag_frame(to_bt709(frame))
 
     def _planar(self) -> VideoFrame:
-        """The stored frame in 8-bit 4:2:0 planes, its matrix and range told."""
+        """The stored frame in 8-bit 4:2:0 planes: of its own matrix and range where it has them."""
         frame = self._frame
         if frame.format.name in _PLANES:
             return frame
+        if any(component.is_chroma for component in frame.format.components):
+            full = frame.format.name.startswith("yuvj") or frame.color_range == FULL_RANGE
+            return self._converted(
+                "planes", frame, format="yuvj420p" if full else "yuv420p", interpolation=EXACT_RGB
+            )
         return self._converted(
             "planes",
             frame,
@@ -159,8 +164,8 @@ class Picture:
             plane_pixels(target)[:] = _cut(pixels, x // scale, y // scale, width // scale, height // scale)
         full = planar.format.name == "yuvj420p" or planar.color_range == FULL_RANGE
         part.color_range = FULL_RANGE if full else LIMITED_RANGE
-        matrix = self._matrix if planar is self._frame else None
-        part.colorspace = matrix or (_BT601 if planar.colorspace in _UNTAGGED else planar.colorspace)
+        tagged = planar.colorspace not in _UNTAGGED
+        part.colorspace = planar.colorspace if tagged else self._matrix or _BT601
         return part
 
     def _rgb(self, purpose: str, frame: VideoFrame, *, turns: int, **how: int) -> np.ndarray:

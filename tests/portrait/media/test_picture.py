@@ -93,6 +93,18 @@ def test_a_square_is_what_cutting_rgb_gives(pixels: str, matrix: int, levels: in
     assert np.abs(error.mean((0, 1))).max() < 1.0, "no channel is brighter or darker as a whole"
 
 
+@pytest.mark.parametrize("pixels", ["yuvj422p", "yuv422p10le", "yuv444p12le", "nv12", "gray", "bgra"])
+@pytest.mark.parametrize("size", [(240, 320), (720, 960)])
+def test_a_square_of_any_format_has_the_levels_of_its_rgb(pixels: str, size: tuple[int, int]) -> None:
+    """Webcams and phones; FFmpeg's way to limited range rounds chroma down."""
+    levels = FULL if pixels.startswith("yuvj") else LIMITED
+    picture = _picture(_smooth(*size), pixels, BT709, levels)
+    shown = picture.rgb().astype(int)[20:220, 40:240]
+    error = _rgb(picture.square(40, 20, 200, 200)) - shown
+    assert np.abs(error).mean() < 1.0
+    assert np.abs(error.mean((0, 1))).max() < 0.3
+
+
 def test_untagged_video_is_601_when_small_and_709_when_large() -> None:
     for size, matrix in (((240, 320), BT601), ((720, 1280), BT709)):
         rgb = _smooth(*size)
