@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import lance
 import pyarrow as pa
 
 from portrait.storage import fragments
+from portrait.storage.local_blobs import LocalBlobs
 
 SPLITS = ("train", "val", "test")
 
@@ -140,6 +142,14 @@ class ClipTable:
         """(video, audio) bytes of rows, in the order of the indices."""
         return list(zip(self.read_video(indices), self.read_audio(indices), strict=True))
 
+    @cached_property
+    def _local(self) -> dict[str, LocalBlobs]:
+        return {column: LocalBlobs(self.dataset, column) for column in _BLOBS}
+
     def _read(self, column: str, indices: Sequence[int]) -> list[bytes]:
-        blobs = self.dataset.read_blobs(column, indices=[int(i) for i in indices], preserve_order=True)
-        return [data or b"" for _, data in blobs]
+        found = [self._local[column].read(int(i)) for i in indices]
+        absent = [int(i) for i, data in zip(indices, found, strict=True) if data is None]
+        if absent:
+            blobs = iter(self.dataset.read_blobs(column, indices=absent, preserve_order=True))
+            found = [next(blobs)[1] if data is None else data for data in found]
+        return [data or b"" for data in found]
