@@ -22,6 +22,7 @@ from data_prep.filters import Filters
 from data_prep.shots import LOOKAHEAD, WIDTH, ShotDetector
 from data_prep.sources import Footage
 from data_prep.speech_activity import speech_ratio
+from data_prep.synchrony import sync_of, syncnet
 from portrait.faces import (
     HEAD,
     PORTRAIT,
@@ -68,6 +69,10 @@ class CutSettings:
     """Least share of the examined frames in which there must be a face."""
     detector: str | None = None
     """ONNX file of a YuNet detector; None for the embedded one."""
+    syncnet: str | None = None
+    """SyncNet's weights (syncnet_v2.model), which measure every clip; None leaves that to what the source knows."""
+    align_sound: bool = False
+    """Whether the sound is moved by the offset of the lips, so that both go together."""
     filters: Filters = field(default_factory=Filters)
     """Which clips are good enough."""
 
@@ -86,6 +91,11 @@ class CutSettings:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 <= self.min_face_found <= 1:
             raise ValueError(f"min_face_found must be in 0 … 1, got {self.min_face_found}")
+        if self.align_sound and self.filters.min_sync_confidence is None:
+            raise ValueError(
+                "align_sound needs filters.min_sync_confidence (3 is usual): an offset that SyncNet is not sure of "
+                "would tear lips and sound apart"
+            )
 
     def digest(self) -> str:
         """Hash of the settings."""
@@ -139,7 +149,12 @@ def cut_file(
         content: its hash.
         split: split of its identity.
         settings: how to cut.
+
+    Raises:
+        FileNotFoundError: as `load_networks`.
+        ValueError: as `load_networks`.
     """
+    load_networks(settings)
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     try:
@@ -241,8 +256,13 @@ def _portrait_row(
     grey = [grey_levels(frame) for frame in portrait]
     scale = size / crop.size
     boxes = (track.boxes - np.array([crop.x0, crop.y0, 0, 0], np.float32)) * np.float32(scale)
-    sound = audio[stretch.first * SAMPLES_PER_FRAME : (stretch.first + num_frames) * SAMPLES_PER_FRAME]
-    sound = np.pad(sound, (0, num_frames * SAMPLES_PER_FRAME - len(sound)))
+    sound = _sound_of(audio, stretch.first, num_frames)
+    offset, confidence = footage.sync_offset, footage.sync_confidence
+    if settings.syncnet is not None:
+        sync = sync_of(pictures, track.boxes, sound, settings.syncnet)
+        offset, confidence = (None, None) if sync is None else (sync.offset, sync.confidence)
+    if settings.align_sound and offset:
+        sound = _sound_of(audio, stretch.first - offset, num_frames)
     return {
         "video": encode_video(portrait, FPS, gop=GROUP_OF_PICTURES, crf=settings.crf),
         "audio": encode_flac(sound),
@@ -259,9 +279,17 @@ def _portrait_row(
         "brightness": quality.brightness(grey, boxes),
         "rivals": track.rivals,
         "speech_ratio": speech_ratio(sound),
-        "sync_confidence": footage.sync_confidence,
-        "sync_offset": footage.sync_offset,
+        "sync_confidence": confidence,
+        "sync_offset": offset,
     }
+
+
+def _sound_of(audio: np.ndarray, first_frame: int, num_frames: int) -> np.ndarray:
+    """The sound of frames, float32 [640 · num_frames]; silence before its beginning and after its end."""
+    first, end = first_frame * SAMPLES_PER_FRAME, (first_frame + num_frames) * SAMPLES_PER_FRAME
+    sound = audio[max(0, first) : max(0, end)]
+    before = min(max(0, -first), end - first)
+    return np.pad(sound, (before, end - first - before - len(sound)))
 
 
 def _origin(footage: Footage, content: str, settings: CutSettings, stretch: _Stretch) -> dict[str, Any]:
@@ -285,6 +313,18 @@ def _origin(footage: Footage, content: str, settings: CutSettings, stretch: _Str
 @lru_cache(maxsize=2)
 def _detector(weights: str | None) -> FaceDetector:
     return HaarDetector() if weights is None else YuNetDetector(weights)
+
+
+def load_networks(settings: CutSettings) -> None:
+    """Loads the networks that the settings name; this process keeps them. What is wrong with them is no file's fault.
+
+    Raises:
+        FileNotFoundError: one is not there.
+        ValueError: one is something else.
+    """
+    _detector(settings.detector)
+    if settings.syncnet is not None:
+        syncnet(settings.syncnet)
 
 
 def _soundtrack(media: str | bytes, footage: Footage) -> np.ndarray:

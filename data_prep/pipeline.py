@@ -22,7 +22,7 @@ import ray
 import ray.data
 from pyarrow import fs
 
-from data_prep.cutting import CutSettings, Reject, cut_file
+from data_prep.cutting import CutSettings, Reject, cut_file, load_networks
 from data_prep.hashing import footage_of, hash_files
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
 from data_prep.progress import Progress
@@ -93,10 +93,11 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
     """Looks at a source and a table, and writes nothing (footage that is rendered is rendered). Ray must be connected.
 
     Raises:
-        FileNotFoundError: the source is not there.
+        FileNotFoundError: the source is not there, or a network that the settings name.
         ValueError: the source is empty or malformed, or puts someone into another split than the table, or the table's
-            clips were cut with other settings.
+            clips were cut with other settings, or a network is none.
     """
+    load_networks(settings)
     _quieten_ray_data()
     known = _read_table(uri, settings)
     # A record whose clips are in the table is left from a run that was killed between its commit and its end.
@@ -150,10 +151,9 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     """Adds a source's footage to a clips table, which is made where it is missing. Ray must be connected.
 
     Raises:
-        FileNotFoundError: the source is not there.
-        ValueError: the source is empty or malformed, the table's clips were cut with other settings, or nothing could
-            be ingested and nothing was there before, or the table cannot be written. It is then as it was before, and
-            another run goes on from what was done.
+        FileNotFoundError: as `survey`.
+        ValueError: as `survey`, or nothing could be ingested and nothing was there before, or the table cannot be
+            written. It is then as it was before, and another run goes on from what was done.
     """
     check_place(uri)
     plan = survey(source, uri, settings, splits)

@@ -17,6 +17,7 @@ from data_prep.splits import Splits
 from data_prep.target import GROWN, writing
 from jobs import command_line
 from portrait import cluster, presets, tracking
+from portrait.metrics.syncnet import checksum
 from portrait.storage.clips import ClipTable
 
 
@@ -57,6 +58,11 @@ class PrepareData:
     """A shot begins where a frame changes so many times as much as those around it; None looks for none."""
     detector: str | None = None
     """ONNX file of a YuNet face detector; the embedded detector where not given."""
+    syncnet: str | None = None
+    """SyncNet's weights (syncnet_v2.model), which measure every clip's sync confidence and offset. Without them only
+    what VoxCeleb2's face tracks say is known."""
+    align_sound: bool = False
+    """Whether the sound is moved by the offset of the lips; needs --filters.min-sync-confidence (3 is usual)."""
     filters: Filters = field(default_factory=Filters)
     """Which clips are good enough."""
     dry_run: bool = False
@@ -91,6 +97,8 @@ def publish(config: PrepareData, uri: str, settings: CutSettings, report: Report
     with writing(path, GROWN):
         write_text(filesystem, place, text)
     params = {"source": config.source, "clips": uri, "cut_settings": asdict(settings)}
+    if settings.syncnet is not None:
+        params["syncnet_sha256"] = checksum(settings.syncnet)
     run = tracking.start_run("portrait", "prepare_data", params, output=_output(config))
     figures = {
         "files": report.files,
@@ -121,6 +129,8 @@ def _settled(config: PrepareData) -> tuple[Source, str, CutSettings]:
         native=config.native,
         shot_threshold=config.shot_threshold,
         detector=config.detector,
+        syncnet=config.syncnet,
+        align_sound=config.align_sound,
         filters=config.filters,
     )
     source = open_source(

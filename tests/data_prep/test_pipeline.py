@@ -247,6 +247,14 @@ def test_a_survey_of_a_new_table_makes_no_folder(footage, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("network", ["detector", "syncnet"])
+def test_a_network_that_is_not_there_ends_the_run_before_it_begins(footage, tmp_path, network):
+    settings = replace(SETTINGS, **{network: str(tmp_path / "network.bin")})
+    with pytest.raises(FileNotFoundError, match=r"network\.bin: no such file"):
+        prepare(FolderSource(folder=footage()), str(tmp_path / "out" / "clips.lance"), settings, Splits())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_parts_and_regions_of_files_travel_to_the_tasks(heads, tmp_path):
     uri = tmp_path / "clips.lance"
     left, right = read_video(heads[0]), read_video(heads[1])

@@ -43,8 +43,10 @@ CLIPS_SCHEMA = pa.schema(
         pa.field("face_size", pa.float32()),  # median width of the face in pixels of the footage
         pa.field("face_found", pa.float32()),  # share of the examined frames with a face
         pa.field("speech_ratio", pa.float32()),  # share of the time in which someone speaks
-        pa.field("sync_confidence", pa.float32()),  # null without a SyncNet
-        pa.field("sync_offset", pa.float32()),  # frames; null without a SyncNet
+        pa.field("sync_confidence", pa.float32()),  # SyncNet's; null where none was given
+        pa.field(
+            "sync_offset", pa.float32()
+        ),  # frames by which the lips were late in the footage; null as above
         pa.field(
             "provenance",
             pa.struct(

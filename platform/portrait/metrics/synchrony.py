@@ -1,0 +1,102 @@
+"""How well lips and sound go together: SyncNet's offset, confidence (S_C) and distance (S_D).
+
+As the published evaluation computes them (Chung and Zisserman 2016; their `SyncNetInstance`): the distance of lips and
+speech is averaged over the video for every offset from -15 to 15 frames; the offset is where it is least, and the
+confidence by how much it is less there than the median. Letters: `T` frames, `N` windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from python_speech_features import mfcc
+from torch import Tensor
+from torch.nn import functional
+
+from portrait.faces.crop import CropBox
+from portrait.metrics.syncnet import STEPS_PER_FRAME, WINDOW_FRAMES, SyncNet
+from portrait.speech.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
+
+MAX_OFFSET = 15
+"""Frames that are searched to either side."""
+SHORTEST = WINDOW_FRAMES + 1
+"""Frames of the shortest video: the cepstra of the last window end a step before its sound does."""
+_FACE_SHARE = 1.4
+"""Side of the square that SyncNet sees, in heights of the face."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synchrony:
+    """What SyncNet says of a video."""
+
+    offset: int
+    """Frames by which the lips are late; less than 0 where they are early."""
+    confidence: float
+    """S_C: how much nearer lips and speech are there than at the median offset; larger is better."""
+    distance: float
+    """S_D: their mean distance there; smaller is better."""
+
+
+def sync_square(box: NDArray[np.float32]) -> CropBox:
+    """What of the picture SyncNet sees: a square around the face that reaches well below the chin.
+
+    Args:
+        box: (x, y, w, h) of a face in pixels, as `faces.detector.Face` means it.
+    """
+    x, y, w, h = (float(value) for value in box)
+    side = _FACE_SHARE * h
+    return CropBox(x0=round(x + (w - side) / 2), y0=round(y), size=max(2, round(side)))
+
+
+@torch.inference_mode()
+def measure_synchrony(
+    network: SyncNet, faces: NDArray[np.uint8], samples: NDArray[np.float32]
+) -> Synchrony | None:
+    """Measures a video.
+
+    Args:
+        network: with published weights, on the device to be used.
+        faces: RGB uint8 [T, 224, 224, 3], 25 a second, cut out by `sync_square`.
+        samples: float32 [S] in [-1, 1], 16 kHz, from the first frame on.
+
+    Returns:
+        None where there are fewer than six frames with their sound.
+    """
+    num_frames = min(len(faces), len(samples) // SAMPLES_PER_FRAME)
+    if num_frames < SHORTEST:
+        return None
+    device = next(network.parameters()).device
+    pcm = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
+    # The package whose cepstra it was trained on: every other one has its own windows, filters and lifter.
+    cepstra = torch.from_numpy(mfcc(pcm, SAMPLE_RATE).astype(np.float32).T.copy())
+    # [N, 13, 20]: a window a frame, as long as five of them.
+    windows = cepstra.unfold(1, WINDOW_FRAMES * STEPS_PER_FRAME, STEPS_PER_FRAME).transpose(0, 1)
+    count = num_frames - WINDOW_FRAMES
+    bgr = torch.from_numpy(np.ascontiguousarray(faces[: num_frames - 1, :, :, ::-1])).permute(0, 3, 1, 2)
+    lips = network.embed_lips(bgr.to(device))
+    return synchrony(lips, network.embed_speech(windows[:count].contiguous().to(device)))
+
+
+def synchrony(lips: Tensor, speech: Tensor) -> Synchrony:
+    """Offset, confidence and distance of embeddings.
+
+    Args:
+        lips: float32 [N, D], one a frame.
+        speech: float32 [N, D], of the same times.
+    """
+    padded = functional.pad(speech, (0, 0, MAX_OFFSET, MAX_OFFSET))
+    distances = torch.stack(
+        [
+            functional.pairwise_distance(lips, padded[shift : shift + len(lips)]).mean()
+            for shift in range(2 * MAX_OFFSET + 1)
+        ]
+    )
+    least, at = distances.min(0)
+    return Synchrony(
+        offset=MAX_OFFSET - int(at),
+        confidence=float(distances.median() - least),
+        distance=float(least),
+    )

@@ -1,0 +1,149 @@
+"""SyncNet (Chung and Zisserman 2016, "Out of time: automated lip sync in the wild"): lips and speech in one space.
+
+The network of the published weights `syncnet_v2.model`, by which the field measures lip sync. They are not embedded and
+never fetched: they load from a path. Letters: `B` windows, `T` frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+WINDOW_FRAMES = 5
+"""Frames at 25 frames/s that are seen at once: 0.2 s."""
+FACE_SIZE = 224
+"""Side of the faces in pixels."""
+CEPSTRA = 13
+"""Mel-frequency cepstral coefficients of a step …"""
+STEPS_PER_FRAME = 4
+"""… of which a frame has so many, 10 ms each."""
+EMBEDDING = 1024
+_FEATURES = 512
+_FRAMES_AT_ONCE = 32
+"""Frames of which the first layer's maps are in memory at once: 4.6 MB each."""
+_PUBLISHED = {
+    "netcnnaud": "speech_features",
+    "netfcaud": "speech_head",
+    "netcnnlip": "lip_features",
+    "netfclip": "lip_head",
+}
+"""Names of the parts in the published file, and here."""
+_Size: TypeAlias = tuple[int, ...]
+
+
+class SyncNet(nn.Module):
+    """Two streams of convolutions, each with a head of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speech_features = nn.Sequential(
+            *_block(1, 64, (3, 3), padding=(1, 1)),
+            nn.MaxPool2d((1, 1), (1, 1)),
+            *_block(64, 192, (3, 3), padding=(1, 1)),
+            nn.MaxPool2d((3, 3), (1, 2)),
+            *_block(192, 384, (3, 3), padding=(1, 1)),
+            *_block(384, 256, (3, 3), padding=(1, 1)),
+            *_block(256, 256, (3, 3), padding=(1, 1)),
+            nn.MaxPool2d((3, 3), (2, 2)),
+            *_block(256, _FEATURES, (5, 4)),
+        )
+        self.lip_features = nn.Sequential(
+            *_block(3, 96, (WINDOW_FRAMES, 7, 7), stride=(1, 2, 2)),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
+            *_block(96, 256, (1, 5, 5), stride=(1, 2, 2), padding=(0, 1, 1)),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            *_block(256, 256, (1, 3, 3), padding=(0, 1, 1)),
+            *_block(256, 256, (1, 3, 3), padding=(0, 1, 1)),
+            *_block(256, 256, (1, 3, 3), padding=(0, 1, 1)),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
+            *_block(256, _FEATURES, (1, 6, 6)),
+        )
+        self.speech_head, self.lip_head = _head(), _head()
+
+    def embed_speech(self, cepstra: Tensor) -> Tensor:
+        """Embeddings of windows.
+
+        Args:
+            cepstra: float32 [B, 13, 20], what `python_speech_features.mfcc` gives of 16-bit samples at 16 kHz.
+
+        Returns:
+            float32 [B, 1024].
+        """
+        return self.speech_head(self.speech_features(cepstra[:, None]).flatten(1))
+
+    def embed_lips(self, faces: Tensor) -> Tensor:
+        """Embeddings of every five neighbouring frames.
+
+        Only the first layer looks at more than a frame, so that all windows of a video come out of one pass.
+
+        Args:
+            faces: uint8 BGR [T, 3, 224, 224], T ≥ 5: from the upper edge of the face box on 1.4 times its height, in
+                both directions.
+
+        Returns:
+            float32 [T - 4, 1024].
+        """
+        windows = len(faces) - WINDOW_FRAMES + 1
+        parts = []
+        for start in range(0, windows, _FRAMES_AT_ONCE):
+            part = faces[start : start + _FRAMES_AT_ONCE + WINDOW_FRAMES - 1].float()
+            features = self.lip_features(part.transpose(0, 1)[None])  # [1, 512, windows, 1, 1]
+            parts.append(self.lip_head(features[0, :, :, 0, 0].T))
+        return torch.cat(parts)
+
+
+def load_syncnet(path: str | Path) -> SyncNet:
+    """The network with published weights, frozen, for measuring.
+
+    Args:
+        path: `syncnet_v2.model`, a state dict; no code in it is run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no state dict of this network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, expected SyncNet's weights (syncnet_v2.model)")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        renamed = {}
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            renamed[f"{_PUBLISHED.get(part, part)}.{rest}"] = value
+        network = SyncNet()
+        network.load_state_dict(renamed)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: not SyncNet's published weights (syncnet_v2.model): {why}") from error
+    return network.eval().requires_grad_(False)
+
+
+def checksum(path: str | Path) -> str:
+    """SHA-256 of a file of weights, for the record."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _block(
+    channels: int, out: int, kernel: _Size, *, stride: _Size | None = None, padding: _Size | None = None
+) -> list[nn.Module]:
+    """A convolution over two or three dimensions, its norm and ReLU."""
+    conv, norm = (nn.Conv2d, nn.BatchNorm2d) if len(kernel) == 2 else (nn.Conv3d, nn.BatchNorm3d)
+    ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
+    layer = conv(channels, out, kernel, stride=stride or ones, padding=padding or zeros)  # type: ignore[arg-type]
+    return [layer, norm(out), nn.ReLU(inplace=True)]
+
+
+def _head() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(_FEATURES, _FEATURES),
+        nn.BatchNorm1d(_FEATURES),
+        nn.ReLU(inplace=True),
+        nn.Linear(_FEATURES, EMBEDDING),
+    )
