@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import command_line, hardware
 from jobs.train_vae import TrainVAE, vae_task
-from pipelines import ablation, reconstruction
+from pipelines import ablation
+from pipelines.reconstruction import HeldOutClips
 from pipelines.trainer import fit, record_path
 from pipelines.training_loop import TrainingSettings
 from pipelines.vae_task import VAETask
@@ -18,7 +19,6 @@ from portrait import tracking
 from portrait.media.contact_sheet import save_png
 from portrait.metrics import LPIPS
 from portrait.storage import checkpoints
-from portrait.storage.clip_collections import Clips, open_clips
 
 Tables = Mapping[str, Sequence[ablation.Row]]
 """Rows by the name of the benchmark."""
@@ -39,34 +39,6 @@ class AblateVAE(TrainVAE):
     """Held-out clips of each table that are reconstructed at most, each whole."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """Held-out clips of a table."""
-
-    name: str
-    """What the result calls it."""
-    table: Clips
-    split: str
-    count: int
-
-    @classmethod
-    def of(cls, uri: str, count: int) -> Benchmark:
-        """At most `count` clips of a table's held-out split."""
-        table = open_clips(uri)
-        split = reconstruction.held_out_split(table)
-        found = sum(row["split"] == split for row in table.rows(("split",)))
-        return cls(
-            name=f"{uri}: {min(count, found)} clips of split {split}",
-            table=table,
-            split=split,
-            count=count,
-        )
-
-    def clips(self, size: int) -> Iterator[reconstruction.HeldOutClip]:
-        """The clips, whole, one after another."""
-        return reconstruction.iter_clips(self.table, split=self.split, size=size, count=self.count)
-
-
 def main(config: AblateVAE) -> Tables:
     """Trains, measures, writes ablation.md, ablation.csv and ablation.png, and returns the rows."""
     if config.count < 1:
@@ -74,7 +46,9 @@ def main(config: AblateVAE) -> Tables:
     if config.init != "none":
         raise ValueError("--init: the ablation's models all start from new weights")
     task = vae_task(config)
-    benchmarks = [Benchmark.of(uri, config.count) for uri in dict.fromkeys([task.clips, *config.benchmarks])]
+    benchmarks = [
+        HeldOutClips.of(uri, config.count) for uri in dict.fromkeys([task.clips, *config.benchmarks])
+    ]
     settings = config.connect()
     facts = {
         "preset": config.preset,
@@ -106,7 +80,7 @@ def open_run(config: AblateVAE, facts: Mapping[str, str]) -> tracking.Run:
 
 
 def train_and_measure(
-    config: AblateVAE, task: VAETask, settings: TrainingSettings, benchmarks: Sequence[Benchmark]
+    config: AblateVAE, task: VAETask, settings: TrainingSettings, benchmarks: Sequence[HeldOutClips]
 ) -> tuple[Tables, dict[str, int]]:
     """Each benchmark's rows, and the steps that each model made."""
     lpips = LPIPS(config.lpips_weights)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from jobs import command_line, hardware
 from pipelines import evaluation
+from pipelines.reconstruction import HeldOutClips
 from portrait import tracking
 from portrait.media.contact_sheet import save_png
 from portrait.storage import checkpoints
-from portrait.storage.clip_collections import open_clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Evaluate:
     """The generator's file; without it only the VAE is measured."""
     clips: str | None = None
     """A clips table, a folder or URI; without it synthetic heads take its place."""
+    source: str | None = None
+    """Of the table, only clips of this source: `--source voxceleb2 --count 1000` is the paper's benchmark."""
     output: Path = Path("runs/tiny")
     """Folder for evaluation.json, evaluation.md, the contact sheet and the tracking store."""
     count: int = 12
@@ -56,9 +60,10 @@ def main(config: Evaluate) -> dict[str, Any]:
         figures |= evaluation.reconstruction_figures(vae, clips)
         data = f"{len(clips)} synthetic clips of unseen identities"
     else:
-        table = open_clips(config.clips)
-        figures |= evaluation.measure_reconstruction(vae, table, size=size, clips=config.count)
-        data = f"{config.clips} version {table.version}"
+        held_out = HeldOutClips.of(config.clips, config.count, config.source)
+        bar = tqdm(held_out.clips(size), total=held_out.count, unit="clip", desc="reconstructing")
+        figures |= evaluation.reconstruction_figures(vae, bar)
+        data = held_out.name
     figures["lpips"] = "not measured: needs LPIPS backbone weights"
     weights = f"{config.vae.name} {header.version}"
     sheet = None

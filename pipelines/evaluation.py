@@ -8,12 +8,11 @@ known. A wrong recording of the same length is the control. Shapes: T frames.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipelines import reconstruction
 from portrait.generator import Generator
@@ -24,7 +23,6 @@ from portrait.metrics.correlation import correlation
 from portrait.metrics.motion import head_motion, spread_of_motion
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
-from portrait.storage.clip_collections import Clips
 from portrait.streaming import PortraitPipeline, prepare_portrait
 from portrait.synthetic import render_clip
 from portrait.vae import VideoVAE
@@ -156,19 +154,8 @@ def follow_sheet(example: FollowExample) -> np.ndarray:
     return contact_sheet(rows, audio=subject.audio, frame_times=(shown + 0.5) / _FPS)
 
 
-@torch.no_grad()
-def measure_reconstruction(
-    vae: VideoVAE, table: Clips, *, size: int, clips: int, num_frames: int | None = None
-) -> dict[str, float]:
-    """PSNR (dB) and L1 for M = 0…3 on a table's held-out clips, means over clips."""
-    split = reconstruction.held_out_split(table)
-    return reconstruction_figures(
-        vae, reconstruction.read_clips(table, split=split, size=size, count=clips, num_frames=num_frames)
-    )
-
-
 def reconstruction_figures(
-    vae: VideoVAE, clips: Sequence[reconstruction.HeldOutClip], counts: Sequence[int] = (0, 1, 2, 3)
+    vae: VideoVAE, clips: Iterable[reconstruction.HeldOutClip], counts: Sequence[int] = (0, 1, 2, 3)
 ) -> dict[str, float]:
     """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3` (the numbers of references in `counts`), and `motion_within_m0` …,
     `motion_between_m0` … of `metrics.motion.spread_of_motion`: means over clips.

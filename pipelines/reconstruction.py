@@ -18,7 +18,7 @@ from torch import Tensor
 from portrait.layers.causal_conv import History
 from portrait.media.random_access import decode_window
 from portrait.media.tensors import frames_to_tensor
-from portrait.storage.clip_collections import Clips
+from portrait.storage.clip_collections import Clips, open_clips
 from portrait.storage.clips import SPLITS
 from portrait.vae import VideoVAE
 from portrait.vae.posterior import Posterior
@@ -37,9 +37,20 @@ class HeldOutClip:
     """uint8 [3, H, W, 3]: the clip's first, last and middle frame."""
 
 
-def held_out_split(table: Clips, preferred: Sequence[str] = ("test", "val")) -> str:
-    """The first of the preferred splits that has clips, else `train` (whose figures say little)."""
-    present = {row["split"] for row in table.rows(("split",))}
+def held_out_split(
+    table: Clips, preferred: Sequence[str] = ("test", "val"), *, source: str | None = None
+) -> str:
+    """The first of the preferred splits that has clips (of a source, if one is given), else `train`, whose figures say
+    little.
+
+    Raises:
+        ValueError: there is no clip of the source.
+    """
+    rows = table.rows(("split", "source"))
+    present = {row["split"] for row in rows if source in (None, row["source"])}
+    if source is not None and not present:
+        known = ", ".join(sorted({row["source"] for row in rows})) or "none"
+        raise ValueError(f"no clip of source {source!r}; sources of the table: {known}")
     return next((split for split in (*preferred, *SPLITS) if split in present), "train")
 
 
@@ -60,12 +71,22 @@ def read_clips(
 
 
 def iter_clips(
-    table: Clips, *, split: str, size: int, count: int, num_frames: int | None = None
+    table: Clips,
+    *,
+    split: str,
+    size: int,
+    count: int,
+    num_frames: int | None = None,
+    source: str | None = None,
 ) -> Iterator[HeldOutClip]:
-    """The clips of `read_clips` one after another, for when they do not fit into memory together."""
-    rows = table.rows(("clip_id", "identity", "split", "num_frames"))
+    """The clips of `read_clips` one after another, for when they do not fit into memory together; of `source` alone,
+    where one is given.
+    """
+    rows = table.rows(("clip_id", "identity", "split", "num_frames", "source"))
     chosen = sorted(
-        (row["identity"], row["clip_id"], i) for i, row in enumerate(rows) if row["split"] == split
+        (row["identity"], row["clip_id"], i)
+        for i, row in enumerate(rows)
+        if row["split"] == split and source in (None, row["source"])
     )
     by_identity: dict[str, list[int]] = {}
     for identity, _, index in chosen:
@@ -76,6 +97,42 @@ def iter_clips(
     for index in itertools.islice(turns, count):
         (video,) = table.read_video([index])
         yield _read(rows[index], video, size, num_frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutClips:
+    """A benchmark: held-out clips of a table."""
+
+    name: str
+    """What results call it."""
+    table: Clips
+    split: str
+    count: int
+    """How many there are."""
+    source: str | None
+    """The source that they are all of; None for any."""
+
+    @classmethod
+    def of(cls, uri: str, count: int, source: str | None = None) -> HeldOutClips:
+        """At most `count` clips of a table's held-out split, of one source or of all.
+
+        Raises:
+            FileNotFoundError: there is no table.
+            ValueError: there is no clip of the source.
+        """
+        table = open_clips(uri)
+        split = held_out_split(table, source=source)
+        found = sum(
+            row["split"] == split and source in (None, row["source"])
+            for row in table.rows(("split", "source"))
+        )
+        whose = "" if source is None else f" of {source}"
+        name = f"{uri} version {table.version}: {min(count, found)} clips{whose} of split {split}"
+        return cls(name=name, table=table, split=split, count=min(count, found), source=source)
+
+    def clips(self, size: int) -> Iterator[HeldOutClip]:
+        """The clips, whole, one after another."""
+        return iter_clips(self.table, split=self.split, size=size, count=self.count, source=self.source)
 
 
 def _read(row: dict, video: bytes, size: int, num_frames: int | None) -> HeldOutClip:

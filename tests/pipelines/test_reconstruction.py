@@ -1,4 +1,8 @@
+import shutil
+
+import lance
 import numpy as np
+import pytest
 import torch
 
 from pipelines import reconstruction
@@ -27,6 +31,22 @@ def test_clips_are_spread_over_identities_and_always_the_same(micro_clips: str) 
     table = ClipTable.open(micro_clips)
     ids = [clip.clip_id for clip in reconstruction.read_clips(table, split="train", size=64, count=2)]
     assert ids == ["clip0", "clip1"]
+
+
+def test_a_benchmark_is_of_one_source_where_it_is_asked_for(tmp_path, micro_clips: str) -> None:
+    table = ClipTable.open(micro_clips)
+    everyone = reconstruction.HeldOutClips.of(micro_clips, 1000)
+    assert everyone.name == f"{micro_clips} version {table.version}: {everyone.count} clips of split test"
+    assert len(list(everyone.clips(64))) == everyone.count
+    uri = str(tmp_path / "mixed.lance")
+    shutil.copytree(micro_clips, uri)
+    lance.dataset(uri).update({"source": "'vox'"}, where="clip_id in ('clip0', 'clip1')")
+    of_vox = reconstruction.HeldOutClips.of(uri, 1, "vox")
+    assert (of_vox.split, of_vox.count) == ("train", 1)
+    assert "1 clips of vox of split train" in of_vox.name
+    assert [clip.clip_id for clip in of_vox.clips(64)] == ["clip0"]
+    with pytest.raises(ValueError, match=r"no clip of source 'hdtf'; sources of the table: .*vox"):
+        reconstruction.HeldOutClips.of(uri, 1, "hdtf")
 
 
 def test_block_by_block_equals_the_whole_clip(micro_preset: Preset) -> None:
