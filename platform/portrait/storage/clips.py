@@ -14,7 +14,7 @@ import lance
 import pyarrow as pa
 
 from portrait.storage import fragments
-from portrait.storage.local_blobs import LocalBlobs
+from portrait.storage.local_blobs import LocalBlobs, is_local
 
 SPLITS = ("train", "val", "test")
 
@@ -146,10 +146,14 @@ class ClipTable:
 
     @cached_property
     def _local(self) -> dict[str, LocalBlobs]:
-        return {column: LocalBlobs(self.dataset, column) for column in _BLOBS}
+        """Of the columns that were read, where their blobs lie; empty for a table elsewhere."""
+        return {}
 
     def _read(self, column: str, indices: Sequence[int]) -> list[bytes]:
-        found = [self._local[column].read(int(i)) for i in indices]
+        if column not in self._local and is_local(self.dataset):
+            self._local[column] = LocalBlobs(self.dataset, column)
+        local = self._local.get(column)
+        found = [local.read(int(i)) if local else None for i in indices]
         absent = [int(i) for i, data in zip(indices, found, strict=True) if data is None]
         if absent:
             blobs = iter(self.dataset.read_blobs(column, indices=absent, preserve_order=True))

@@ -25,14 +25,19 @@ _INLINE, _PACKED, _DEDICATED = range(3)
 _NOT_HERE = -1
 
 
+def is_local(dataset: lance.LanceDataset) -> bool:
+    """Whether a table lies on a disk of this machine."""
+    return "://" not in dataset.uri
+
+
 class LocalBlobs:
-    """The blobs of one column of a table; safe to use from several threads."""
+    """The blobs of one column of a local table; safe to use from several threads."""
 
     def __init__(self, dataset: lance.LanceDataset, column: str) -> None:
         """Reads the descriptors, of which 20 bytes a row stay in memory.
 
         Args:
-            dataset: a version of a table; of one that is not on a local disk nothing is read here.
+            dataset: a version of a local table.
             column: a blob column of the second version.
         """
         self._dataset, self._column = dataset, column
@@ -99,8 +104,6 @@ def _integers(values: pa.Array) -> np.ndarray:
 
 def _data_files(dataset: lance.LanceDataset, column: str) -> dict[int, Path]:
     """The local file with a column's descriptors, by its fragment's number."""
-    if "://" in dataset.uri:
-        return {}
     (field,) = (field.id() for field in dataset.lance_schema.fields() if field.name() == column)
     folder = Path(dataset.uri).absolute() / "data"
     return {

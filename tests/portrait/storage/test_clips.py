@@ -24,6 +24,26 @@ def test_rows_and_media_come_back_as_written(tmp_path, clip_row):
     assert table.read_media([2, 1, 1, 0]) == [(rows[i]["video"], rows[i]["audio"]) for i in (2, 1, 1, 0)]
 
 
+def test_media_are_the_same_however_the_table_is_addressed(tmp_path, clip_row, monkeypatch):
+    rows = [clip_row("a"), clip_row("b", video=b"\x07" * 200_000)]
+    commit_clips(str(tmp_path / "clips.lance"), write_clips(str(tmp_path / "clips.lance"), rows))
+    media = [(row["video"], row["audio"]) for row in rows]
+    assert ClipTable.open(f"file://{tmp_path}/clips.lance").read_media([0, 1]) == media
+    table = ClipTable.open(str(tmp_path / "clips.lance"))
+    assert table.read_media([0, 1]) == media
+    # A local table's are read without Lance, once it is known where they lie …
+    monkeypatch.setattr(lance.LanceDataset, "read_blobs", None)
+    assert table.read_media([1, 0]) == media[::-1]
+    # … until a file is gone: then Lance is asked, and says what is wrong.
+    monkeypatch.undo()
+    table = ClipTable.open(str(tmp_path / "clips.lance"))
+    table.read_audio([0])
+    for path in (tmp_path / "clips.lance" / "data").rglob("*.blob"):
+        path.unlink()
+    with pytest.raises(Exception, match=r"(?i)not found"):
+        table.read_video([1])
+
+
 def test_fragments_are_invisible_before_the_commit(tmp_path, clip_row):
     uri = str(tmp_path / "clips.lance")
     first = write_clips(uri, [clip_row("a")])

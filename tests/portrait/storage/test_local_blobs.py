@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from portrait.storage import fragments, local_blobs
-from portrait.storage.local_blobs import LocalBlobs
+from portrait.storage.local_blobs import LocalBlobs, is_local
 
 SCHEMA = pa.schema(
     [
@@ -97,10 +97,9 @@ def test_files_with_other_names_are_left_to_lance(uri, monkeypatch):
     assert everything(LocalBlobs(dataset, "blob"), dataset) == [None, None]
 
 
-def test_a_table_elsewhere_is_left_to_lance(tmp_path, uri):
-    write(uri, BLOBS)
-    dataset = lance.dataset(f"file://{tmp_path}/t.lance")
-    assert everything(LocalBlobs(dataset, "blob"), dataset) == [None] * len(BLOBS)
+def test_a_table_elsewhere_is_not_local(tmp_path, uri):
+    assert is_local(write(uri, BLOBS))
+    assert not is_local(lance.dataset(f"file://{tmp_path}/t.lance"))
 
 
 def test_a_file_that_became_shorter_is_left_to_lance(uri, tmp_path):
