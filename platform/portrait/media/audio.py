@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import wave
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -55,7 +56,21 @@ def read_audio(source: MediaSource, *, name: str | None = None) -> np.ndarray:
 def decode_track(
     container: InputContainer, *, label: str, until_s: float | None = None
 ) -> tuple[np.ndarray, int, float]:
-    """Decodes the first sound track by its timestamps: gaps become silence, overlaps are cut.
+    """Decodes the first sound track by its timestamps; see `iter_track`.
+
+    Returns:
+        Samples float32 [S] at their own rate, that rate in Hz, and the first sample's time in seconds.
+    """
+    rate, start_s, pieces = SAMPLE_RATE, 0.0, []
+    for piece, rate, start_s in iter_track(container, label=label, until_s=until_s):  # noqa: B007 - the last ones'
+        pieces.append(piece)
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32), rate, start_s
+
+
+def iter_track(
+    container: InputContainer, *, label: str, until_s: float | None = None
+) -> Iterator[tuple[np.ndarray, int, float]]:
+    """Decodes the first sound track piece by piece, by its timestamps: gaps become silence, overlaps are cut.
 
     The encoder's priming samples are dropped by FFmpeg according to the container (edit list, LAME tag), so a sample's
     timestamp is when it is heard.
@@ -65,13 +80,13 @@ def decode_track(
         label: the file's name for errors.
         until_s: stop after this time (seconds on the container's clock).
 
-    Returns:
-        Samples float32 [S] at their own rate, that rate in Hz, and the first sample's time in seconds.
+    Yields:
+        Samples float32 [S] at their own rate, one after another without a gap; that rate in Hz, and the time of the
+        track's first sample in seconds, the same for every piece.
 
     Raises:
         ValueError: undecodable, not finite, or a track that changes its rate.
     """
-    pieces: list[np.ndarray] = []
     rate, start, written = 0, Fraction(0), 0
     for frame in _frames(container, label):
         piece = _to_mono(frame, label)
@@ -88,19 +103,14 @@ def decode_track(
                 raise ValueError(
                     f"{label}: damaged sound, a gap of {offset / rate:.0f} s at {float(expected):.2f} s"
                 )
-            pieces.append(np.zeros(max(offset, 0), np.float32))
-            piece = piece[max(-offset, 0) :]
-            written += pieces[-1].size
-        pieces.append(piece)
+            piece = np.concatenate([np.zeros(max(offset, 0), np.float32), piece[max(-offset, 0) :]])
+        if not np.isfinite(piece).all():
+            raise ValueError(f"{label}: the sound holds values that are not finite (NaN or infinity)")
         written += piece.size
+        yield piece, rate, float(start)
         if until_s is not None and start + Fraction(written, rate) >= until_s:
-            break
-    else:
-        _check_complete(container, float(start) + written / (rate or SAMPLE_RATE), label)
-    samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{label}: the sound holds values that are not finite (NaN or infinity)")
-    return samples, rate or SAMPLE_RATE, float(start)
+            return
+    _check_complete(container, float(start) + written / (rate or SAMPLE_RATE), label)
 
 
 def _frames(container: InputContainer, label: str):
@@ -152,7 +162,7 @@ def _to_mono(frame: AudioFrame, label: str) -> np.ndarray:
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Band-limited conversion between sample rates, without delay: sample 0 stays at time 0.
+    """Converts a whole sound; see `Resampler`.
 
     Args:
         audio: float32 [S].
@@ -162,27 +172,76 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     Returns:
         float32 [round(S · to_rate / from_rate)].
     """
-    audio = np.ascontiguousarray(audio, dtype=np.float32)
-    if audio.ndim != 1:
-        raise ValueError(f"audio: expected [S], found {list(audio.shape)}")
-    if from_rate <= 0 or to_rate <= 0:
-        raise ValueError(f"sample rate: expected positive, found {from_rate} and {to_rate}")
-    if from_rate == to_rate or audio.size == 0:
-        return audio
-    length = round(audio.size * to_rate / from_rate)
-    resampler = av.AudioResampler(
-        format="flt", layout="mono", rate=to_rate, options={"filter_size": "64", "cutoff": "0.97"}
-    )
-    # The filter mirrors the sound at its edges; silence around it makes the edges those of a sound that begins there.
-    unit = from_rate // math.gcd(from_rate, to_rate)
-    margin = unit * math.ceil(from_rate / 10 / unit)  # a whole number of samples at both rates
-    padded = np.concatenate([np.zeros(margin, np.float32), audio, np.zeros(2 * margin, np.float32)])
-    frame = AudioFrame.from_ndarray(padded[None], format="flt", layout="mono")
-    frame.sample_rate, frame.pts, frame.time_base = from_rate, 0, Fraction(1, from_rate)
-    pieces = [piece.to_ndarray()[0] for piece in (*resampler.resample(frame), *resampler.resample(None))]
-    converted = np.concatenate(pieces)
-    begin = margin * to_rate // from_rate
-    return np.ascontiguousarray(converted[begin : begin + length])
+    resampler = Resampler(from_rate, to_rate)
+    return np.concatenate([resampler.push(audio), resampler.finish()])
+
+
+class Resampler:
+    """Band-limited conversion between sample rates, piece by piece, without delay: sample 0 stays at time 0.
+
+    However the sound is cut into pieces, the samples are the same.
+
+    Args:
+        from_rate: Hz.
+        to_rate: Hz.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        if from_rate <= 0 or to_rate <= 0:
+            raise ValueError(f"sample rate: expected positive, found {from_rate} and {to_rate}")
+        self._from_rate, self._to_rate = from_rate, to_rate
+        self._resampler = av.AudioResampler(
+            format="flt", layout="mono", rate=to_rate, options={"filter_size": "64", "cutoff": "0.97"}
+        )
+        # The filter mirrors the sound at its edges; silence around it makes the edges those of a sound that begins
+        # there.
+        unit = from_rate // math.gcd(from_rate, to_rate)
+        self._margin = unit * math.ceil(from_rate / 10 / unit)  # a whole number of samples at both rates
+        self._fed = 0
+        """Samples that went in, the silence in front of them included."""
+        self._taken = self._given = 0
+        self._skip = self._margin * to_rate // from_rate
+        """Samples to come that belong to the silence."""
+
+    def push(self, audio: np.ndarray) -> np.ndarray:
+        """Takes the next samples, float32 [S], and gives those that are finished, float32 [R]."""
+        audio = np.ascontiguousarray(audio, dtype=np.float32)
+        if audio.ndim != 1:
+            raise ValueError(f"audio: expected [S], found {list(audio.shape)}")
+        self._taken += audio.size
+        if self._from_rate == self._to_rate:
+            return audio
+        if audio.size and not self._fed:
+            audio = np.concatenate([np.zeros(self._margin, np.float32), audio])
+        return self._kept(self._converted(audio))
+
+    def finish(self) -> np.ndarray:
+        """The last samples, float32 [R]: all together are round(S · to_rate / from_rate)."""
+        if self._from_rate == self._to_rate or not self._taken:
+            return np.zeros(0, np.float32)
+        rest = [self._converted(np.zeros(2 * self._margin, np.float32))]
+        rest += [piece.to_ndarray()[0] for piece in self._resampler.resample(None)]
+        length = round(self._taken * self._to_rate / self._from_rate) - self._given
+        return self._kept(np.concatenate(rest))[:length]
+
+    def _converted(self, audio: np.ndarray) -> np.ndarray:
+        if not audio.size:
+            return audio
+        frame = AudioFrame.from_ndarray(audio[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = (
+            self._from_rate,
+            self._fed,
+            Fraction(1, self._from_rate),
+        )
+        self._fed += audio.size
+        pieces = [piece.to_ndarray()[0] for piece in self._resampler.resample(frame)]
+        return np.concatenate([np.zeros(0, np.float32), *pieces])
+
+    def _kept(self, samples: np.ndarray) -> np.ndarray:
+        kept = samples[self._skip :]
+        self._skip -= samples.size - kept.size
+        self._given += kept.size
+        return kept
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:

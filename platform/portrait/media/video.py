@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from portrait.media.audio import SAMPLE_RATE, decode_track, resample
+from portrait.media.audio import SAMPLE_RATE, Resampler, iter_track
 from portrait.media.container import (
     MediaSource,
     is_cut_off,
@@ -168,19 +168,37 @@ def read_soundtrack(
         video_start = float(first.time or 0.0)
     until = None if num_samples is None else video_start + num_samples / SAMPLE_RATE + 0.5
     with open_media(source, name=name) as container:
-        samples, rate, start = decode_track(container, label=label, until_s=until)
-    if not samples.size:
+        pieces = list(_on_clock(iter_track(container, label=label, until_s=until), video_start, label))
+    if not pieces:
         raise ValueError(f"{label}: the sound track is empty")
-    if abs(start - video_start) > _MAX_OFFSET_SECONDS:
-        raise ValueError(
-            f"{label}: damaged, the sound begins at {start:.0f} s and the pictures at {video_start:.0f} s"
-        )
-    offset = round((start - video_start) * rate)
-    samples = np.concatenate([np.zeros(max(offset, 0), np.float32), samples[max(-offset, 0) :]])
-    audio = np.clip(resample(samples, rate, SAMPLE_RATE), -1.0, 1.0)
+    audio = np.concatenate(pieces)
+    np.clip(audio, -1.0, 1.0, out=audio)
     if num_samples is None:
         return audio
     return np.pad(audio[:num_samples], (0, max(0, num_samples - audio.size)))
+
+
+def _on_clock(
+    track: Iterator[tuple[np.ndarray, int, float]], video_start: float, label: str
+) -> Iterator[np.ndarray]:
+    """A track's pieces at 16 kHz from the first picture on: hours of it at its own rate would take gigabytes."""
+    resampler, skip = None, 0
+    for piece, rate, start in track:
+        if resampler is None:
+            if not piece.size:
+                continue
+            if abs(start - video_start) > _MAX_OFFSET_SECONDS:
+                raise ValueError(
+                    f"{label}: damaged, the sound begins at {start:.0f} s and the pictures at {video_start:.0f} s"
+                )
+            resampler = Resampler(rate, SAMPLE_RATE)
+            offset = round((start - video_start) * rate)
+            skip = max(-offset, 0)
+            yield resampler.push(np.zeros(max(offset, 0), np.float32))
+        yield resampler.push(piece[skip:])
+        skip -= min(skip, piece.size)
+    if resampler is not None:
+        yield resampler.finish()
 
 
 def iter_frames(

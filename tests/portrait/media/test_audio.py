@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from portrait.media.audio import (
+    Resampler,
     decode_flac,
     decode_flac_window,
     encode_flac,
@@ -33,6 +34,23 @@ def test_resampling_neither_delays_nor_changes_a_tone(from_rate: int, to_rate: i
     assert len(converted) == len(expected)
     inner = slice(to_rate // 20, -to_rate // 20)
     np.testing.assert_allclose(converted[inner], expected[inner], atol=1e-4)
+
+
+@pytest.mark.parametrize("from_rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+def test_resampling_is_the_same_however_the_sound_is_cut(from_rate: int) -> None:
+    rng = np.random.default_rng(from_rate)
+    sound = rng.normal(scale=0.2, size=3 * from_rate + 17).astype(np.float32)
+    whole = resample(sound, from_rate, 16_000)
+    for cuts in ([], [1], [0, 0, 5, 1024, 1024, 40_000], sorted(rng.integers(0, sound.size, 200))):
+        resampler = Resampler(from_rate, 16_000)
+        pieces = [resampler.push(piece) for piece in np.split(sound, cuts)]
+        np.testing.assert_array_equal(np.concatenate([*pieces, resampler.finish()]), whole)
+    assert whole.size == round(sound.size * 16_000 / from_rate)
+
+
+def test_resampling_nothing_gives_nothing() -> None:
+    resampler = Resampler(48_000, 16_000)
+    assert resampler.push(np.zeros(0, np.float32)).size == resampler.finish().size == 0
 
 
 def test_resampling_removes_what_would_fold_back() -> None:
