@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import math
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 import av
 import av.error
@@ -29,6 +30,8 @@ from portrait.media.container import (
 )
 
 SAMPLE_RATE = 16_000
+TrackPiece: TypeAlias = tuple[np.ndarray, int, float]
+"""Samples float32 [S] at their own rate, that rate in Hz, and the time of the track's first sample in seconds."""
 _MAX_GAP_SECONDS = 60.0
 
 
@@ -46,11 +49,10 @@ def read_audio(source: MediaSource, *, name: str | None = None) -> np.ndarray:
     with open_media(source, name=name) as container:
         if not container.streams.audio:
             raise ValueError(f"{label}: has no sound track")
-        samples, rate, _ = decode_track(container, label=label)
-    if samples.size == 0:
+        audio = at_sample_rate(iter_track(container, label=label))
+    if audio.size == 0:
         raise ValueError(f"{label}: the sound track is empty")
-    audio = resample(samples, rate, SAMPLE_RATE)
-    return np.clip(audio, -1.0, 1.0)
+    return audio
 
 
 def decode_track(
@@ -67,9 +69,23 @@ def decode_track(
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32), rate, start_s
 
 
+def at_sample_rate(track: Iterable[TrackPiece]) -> np.ndarray:
+    """A track at 16 kHz, float32 [S] in [-1, 1], converted as it is decoded: hours of it at its own rate would take
+    gigabytes.
+    """
+    resampler, pieces = None, [np.zeros(0, np.float32)]
+    for samples, rate, _ in track:
+        resampler = resampler or Resampler(rate, SAMPLE_RATE)
+        pieces.append(resampler.push(samples))
+    if resampler is not None:
+        pieces.append(resampler.finish())
+    audio = np.concatenate(pieces)
+    return np.clip(audio, -1.0, 1.0, out=audio)
+
+
 def iter_track(
     container: InputContainer, *, label: str, until_s: float | None = None
-) -> Iterator[tuple[np.ndarray, int, float]]:
+) -> Iterator[TrackPiece]:
     """Decodes the first sound track piece by piece, by its timestamps: gaps become silence, overlaps are cut.
 
     The encoder's priming samples are dropped by FFmpeg according to the container (edit list, LAME tag), so a sample's
@@ -81,8 +97,7 @@ def iter_track(
         until_s: stop after this time (seconds on the container's clock).
 
     Yields:
-        Samples float32 [S] at their own rate, one after another without a gap; that rate in Hz, and the time of the
-        track's first sample in seconds, the same for every piece.
+        Pieces, one after another without a gap; rate and time are the same for all.
 
     Raises:
         ValueError: undecodable, not finite, or a track that changes its rate.

@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from portrait.media.audio import SAMPLE_RATE, Resampler, iter_track
+from portrait.media.audio import SAMPLE_RATE, TrackPiece, at_sample_rate, iter_track
 from portrait.media.container import (
     MediaSource,
     is_cut_off,
@@ -168,37 +168,33 @@ def read_soundtrack(
         video_start = float(first.time or 0.0)
     until = None if num_samples is None else video_start + num_samples / SAMPLE_RATE + 0.5
     with open_media(source, name=name) as container:
-        pieces = list(_on_clock(iter_track(container, label=label, until_s=until), video_start, label))
-    if not pieces:
-        raise ValueError(f"{label}: the sound track is empty")
-    audio = np.concatenate(pieces)
-    np.clip(audio, -1.0, 1.0, out=audio)
+        track = iter_track(container, label=label, until_s=until)
+        audio = at_sample_rate(_from_time(track, video_start, label))
     if num_samples is None:
         return audio
     return np.pad(audio[:num_samples], (0, max(0, num_samples - audio.size)))
 
 
-def _on_clock(
-    track: Iterator[tuple[np.ndarray, int, float]], video_start: float, label: str
-) -> Iterator[np.ndarray]:
-    """A track's pieces at 16 kHz from the first picture on: hours of it at its own rate would take gigabytes."""
-    resampler, skip = None, 0
-    for piece, rate, start in track:
-        if resampler is None:
-            if not piece.size:
-                continue
-            if abs(start - video_start) > _MAX_OFFSET_SECONDS:
-                raise ValueError(
-                    f"{label}: damaged, the sound begins at {start:.0f} s and the pictures at {video_start:.0f} s"
-                )
-            resampler = Resampler(rate, SAMPLE_RATE)
-            offset = round((start - video_start) * rate)
-            skip = max(-offset, 0)
-            yield resampler.push(np.zeros(max(offset, 0), np.float32))
-        yield resampler.push(piece[skip:])
-        skip -= min(skip, piece.size)
-    if resampler is not None:
-        yield resampler.finish()
+def _from_time(track: Iterator[TrackPiece], begin_s: float, label: str) -> Iterator[TrackPiece]:
+    """A track from a time on; silence where it begins later.
+
+    Raises:
+        ValueError: it is empty, or begins far from that time.
+    """
+    first = next((piece for piece in track if piece[0].size), None)
+    if first is None:
+        raise ValueError(f"{label}: the sound track is empty")
+    _, rate, start_s = first
+    if abs(start_s - begin_s) > _MAX_OFFSET_SECONDS:
+        raise ValueError(
+            f"{label}: damaged, the sound begins at {start_s:.0f} s and the pictures at {begin_s:.0f} s"
+        )
+    offset = round((start_s - begin_s) * rate)
+    yield np.zeros(max(offset, 0), np.float32), rate, begin_s
+    skip = max(-offset, 0)
+    for samples, _, _ in chain((first,), track):
+        yield samples[skip:], rate, begin_s
+        skip -= min(skip, samples.size)
 
 
 def iter_frames(
