@@ -112,16 +112,24 @@ def load_syncnet(path: str | Path) -> SyncNet:
         raise FileNotFoundError(f"{path}: no such file, expected SyncNet's weights (syncnet_v2.model)")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        renamed = {}
-        for name, value in state.items():
-            part, _, rest = name.partition(".")
-            renamed[f"{_PUBLISHED.get(part, part)}.{rest}"] = value
-        network = SyncNet()
+        renamed = {_own_name(name): value for name, value in state.items()}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+        # PyTorch's own words end with the advice to run whatever code the file holds.
+        raise ValueError(f"{path}: no state dict, expected SyncNet's weights (syncnet_v2.model)") from error
+    network = SyncNet()
+    try:
         network.load_state_dict(renamed)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError) as error:
+    except RuntimeError as error:
         why = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: not SyncNet's published weights (syncnet_v2.model): {why}") from error
+        raise ValueError(
+            f"{path}: another network's weights, expected SyncNet's (syncnet_v2.model): {why} …"
+        ) from error
     return network.eval().requires_grad_(False)
+
+
+def _own_name(published: str) -> str:
+    part, _, rest = published.partition(".")
+    return f"{_PUBLISHED.get(part, part)}.{rest}"
 
 
 def checksum(path: str | Path) -> str:
