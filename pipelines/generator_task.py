@@ -145,7 +145,7 @@ class GeneratorTask:
             batch_size=self.stages[stage_index].batch_size,
             start_step=shard.start_step,
         )
-        return batches(windows, sampler)
+        return batches(windows, sampler, readers=shard.readers)
 
     def loss(
         self, model: nn.Module, batch: Batch, *, seed: int, step: int

@@ -58,6 +58,8 @@ class DataShard:
     """Fixes the order of the data and every random draw from it."""
     start_step: int = 0
     """Batches of this stage that were already seen."""
+    readers: int = 1
+    """Threads that read and decode."""
 
 
 @dataclass(frozen=True, kw_only=True)

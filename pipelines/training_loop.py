@@ -68,6 +68,8 @@ class TrainingSettings:
     """Steps between evaluations; None evaluates at the end of each stage only."""
     threads: int = 1
     """Threads a worker's arithmetic takes on the CPU."""
+    readers: int = 1
+    """Threads of a worker that read and decode batches ahead."""
     gpu: bool = False
     """Whether each worker has a GPU."""
     autocast: bool = False
@@ -179,6 +181,7 @@ class TrainingLoop:
             world_size=self.world_size,
             seed=settings.seed + 7919 * progress.stage,
             start_step=progress.step * settings.accumulation,
+            readers=settings.readers,
         )
         batches = self.task.batches(progress.stage, shard)
         budget_s = self._stage_budget()

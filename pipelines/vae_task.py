@@ -121,7 +121,7 @@ class VAETask:
             batch_size=stage.batch_size,
             start_step=shard.start_step,
         )
-        return batches(windows, sampler)
+        return batches(windows, sampler, readers=shard.readers)
 
     def loss(
         self, model: nn.Module, batch: Batch, *, seed: int, step: int

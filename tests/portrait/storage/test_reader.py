@@ -136,6 +136,20 @@ def test_batches_go_on_after_a_resume_with_the_same_data(uri):
         assert torch.equal(before["references"], after["references"])
 
 
+def test_several_readers_give_the_same_batches(uri):
+    def first(readers):
+        windows = ClipWindows(uri, 32, 5, seed=9)
+        stream = batches(windows, EpochSampler(len(windows), seed=9, batch_size=2), readers=readers)
+        found = list(islice(stream, 12))
+        stream.close()
+        return found
+
+    for one, several in zip(first(1), first(4), strict=True):
+        assert one["clip_id"] == several["clip_id"]
+        assert torch.equal(one["video"], several["video"])
+        assert torch.equal(one["references"], several["references"])
+
+
 def test_split_and_length_choose_the_rows(uri):
     assert ClipWindows(uri, size=48, num_frames=17).clip_ids == ["a"]
     assert ClipWindows(uri, size=48, num_frames=5).clip_ids == ["a", "short"]

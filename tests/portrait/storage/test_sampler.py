@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 
 import pytest
@@ -85,9 +86,10 @@ class Squares:
         return [{"x": torch.full((2,), d.row**2), "name": str(d.row), "even": d.row % 2 == 0} for d in draws]
 
 
-def test_batches_are_what_the_sampler_orders():
+@pytest.mark.parametrize(("prefetch", "readers"), [(2, 1), (1, 3), (6, 3)])
+def test_batches_are_what_the_sampler_orders(prefetch, readers):
     sampler = EpochSampler(10, seed=2, batch_size=3)
-    stream = batches(Squares(), sampler, prefetch=2)
+    stream = batches(Squares(), sampler, prefetch=prefetch, readers=readers)
     for wanted, batch in zip(islice(sampler, 8), stream, strict=False):
         assert batch["name"] == [str(d.row) for d in wanted]
         assert torch.equal(batch["x"][:, 0], torch.tensor([d.row**2 for d in wanted]))
@@ -112,9 +114,11 @@ class Announced(Squares):
         self.begun = [threading.Event() for _ in range(8)]
         self.may_end = [threading.Event() for _ in range(8)]
         self.reads = 0
+        self.lock = threading.Lock()
 
     def __getitems__(self, draws):
-        number, self.reads = self.reads, self.reads + 1
+        with self.lock:
+            number, self.reads = self.reads, self.reads + 1
         self.begun[number].set()
         assert self.may_end[number].wait(30)
         return super().__getitems__(draws)
@@ -134,6 +138,23 @@ def test_a_slow_read_overlaps_the_step_before_it():
     next(stream)
     for event in reader.may_end:
         event.set()
+    stream.close()
+
+
+def test_several_readers_read_at_once_and_a_slow_one_delays_no_order():
+    reader = Announced()
+    sampler = EpochSampler(10, batch_size=1)
+    stream = batches(reader, sampler, prefetch=3, readers=3)
+    waiting = ThreadPoolExecutor(1).submit(next, stream)
+    for event in reader.begun[:3]:
+        assert event.wait(30), "one read waits for another"
+    # The later batches are there first.
+    for event in reader.may_end[:0:-1]:
+        event.set()
+    assert not waiting.done()
+    reader.may_end[0].set()
+    wanted = [[str(draws[0].row)] for draws in islice(sampler, 3)]
+    assert [waiting.result(30)["name"], next(stream)["name"], next(stream)["name"]] == wanted
     stream.close()
 
 
