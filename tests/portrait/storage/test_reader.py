@@ -1,4 +1,5 @@
 import io
+from itertools import islice
 
 import av
 import numpy as np
