@@ -26,7 +26,9 @@ import cv2
 import torch
 
 from data_prep import quality
-from data_prep.cutting import CutSettings, Reject, cut_file
+from data_prep.cut_settings import CutSettings
+from data_prep.cutting import cut_file
+from data_prep.rejects import Reject
 from data_prep.shots import ShotDetector
 from data_prep.sources import Footage
 from data_prep.speech_activity import speech_ratio

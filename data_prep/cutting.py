@@ -6,19 +6,18 @@ Pictures are held for one clip at a time, so that memory does not grow with a fi
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import av.error
 import cv2
 import numpy as np
 
 from data_prep import quality
-from data_prep.filters import Filters
+from data_prep.cut_settings import CutSettings
+from data_prep.rejects import Reject
 from data_prep.shots import LOOKAHEAD, WIDTH, ShotDetector
 from data_prep.sources import Footage
 from data_prep.speech_activity import speech_ratio
@@ -43,86 +42,6 @@ FPS = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 LONGEST_SIDE = 1920
 """Larger pictures are halved as they are read: ten seconds of them must fit into memory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutSettings:
-    """How footage becomes clips. Together with the footage it determines a clip, so its id holds a hash of both."""
-
-    size: int
-    """Side of the portrait crop as stored, in pixels."""
-    native: bool = False
-    """Whether a crop that is larger than that keeps its own size."""
-    framing: Literal["portrait", "head"] = "portrait"
-    """What the crop shows: head and shoulders, or the head alone."""
-    max_clip_seconds: float = 10.0
-    """Longer footage is cut to clips of this length."""
-    min_clip_seconds: float = 1.0
-    """Shorter rests are left out."""
-    shot_threshold: float | None = 3.0
-    """A shot begins where a frame changes so many times as much as those around it; None looks for none."""
-    crf: int = 18
-    """H.264 constant rate factor: 18 is visually lossless, larger is smaller."""
-    detect_every: int = 5
-    """The face is looked for in every n-th frame."""
-    min_face_found: float = 0.5
-    """Least share of the examined frames in which there must be a face."""
-    detector: str | None = None
-    """ONNX file of a YuNet detector; None for the embedded one."""
-    syncnet: str | None = None
-    """SyncNet's weights (syncnet_v2.model), which measure every clip; None leaves that to what the source knows."""
-    align_sound: bool = False
-    """Whether the sound is moved by the offset of the lips, so that both go together."""
-    filters: Filters = field(default_factory=Filters)
-    """Which clips are good enough."""
-
-    def __post_init__(self) -> None:
-        if self.size < 16 or self.size % 2:
-            raise ValueError(f"size must be an even number from 16 on, got {self.size}")
-        if not 0 < self.min_clip_seconds <= self.max_clip_seconds:
-            raise ValueError(
-                f"min_clip_seconds must be above 0 and at most max_clip_seconds ({self.max_clip_seconds}), "
-                f"got {self.min_clip_seconds}"
-            )
-        if self.shot_threshold is not None and self.shot_threshold <= 1:
-            raise ValueError(f"shot_threshold must be above 1, got {self.shot_threshold}")
-        for name, least in (("detect_every", 1), ("crf", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not 0 <= self.min_face_found <= 1:
-            raise ValueError(f"min_face_found must be in 0 … 1, got {self.min_face_found}")
-        if self.align_sound and self.filters.min_sync_confidence is None:
-            raise ValueError(
-                "align_sound needs filters.min_sync_confidence (3 is usual): an offset that SyncNet is not sure of "
-                "would tear lips and sound apart"
-            )
-
-    def digest(self) -> str:
-        """Hash of the settings."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reject:
-    """Footage that was left out."""
-
-    path: str
-    """The file."""
-    reason: str
-    """Why, in words."""
-    start_s: float | None = None
-    """Beginning of the part that was left out; None for the whole file."""
-    end_s: float | None = None
-    """Its end."""
-
-    @property
-    def kind(self) -> str:
-        """The reason without its numbers, so that like ones can be counted together."""
-        return re.sub(r"[0-9]+(\.[0-9]+)?", "#", self.reason)
-
-    def __str__(self) -> str:
-        part = "" if self.start_s is None else f" [{self.start_s:.1f}–{self.end_s:.1f} s]"
-        return f"{self.path}{part}: {self.reason}"
 
 
 @dataclass

@@ -10,8 +10,8 @@ from typing import Any
 
 import ray.data
 
-from data_prep.cutting import Reject
 from data_prep.progress import Progress
+from data_prep.rejects import Reject
 from data_prep.sources import Footage
 
 

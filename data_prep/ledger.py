@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from data_prep.cutting import Reject
+from data_prep.rejects import Reject
 
 
 @dataclass(frozen=True, kw_only=True)

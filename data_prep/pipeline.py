@@ -22,10 +22,12 @@ import ray
 import ray.data
 from pyarrow import fs
 
-from data_prep.cutting import CutSettings, Reject, cut_file, load_networks
+from data_prep.cut_settings import CutSettings
+from data_prep.cutting import cut_file, load_networks
 from data_prep.hashing import footage_of, hash_files
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
 from data_prep.progress import Progress
+from data_prep.rejects import Reject
 from data_prep.report import SHOWN_REJECTS, Report
 from data_prep.sources import Footage, Source
 from data_prep.splits import Splits, assign

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from data_prep.cutting import Reject
 from data_prep.ledger import ClipSummary
+from data_prep.rejects import Reject
 from portrait.storage.clips import SPLITS, ClipTable
 
 SHOWN_REJECTS = 50

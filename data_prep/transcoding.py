@@ -20,7 +20,8 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from data_prep.cutting import FPS, CutSettings
+from data_prep.cut_settings import CutSettings
+from data_prep.cutting import FPS
 from portrait.media.audio import SAMPLE_RATE
 from portrait.storage.clips import GROUP_OF_PICTURES
 

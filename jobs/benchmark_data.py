@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from data_prep import benchmark as chain_benchmark
 from data_prep import benchmark_tables
-from data_prep.cutting import CutSettings
+from data_prep.cut_settings import CutSettings
 from data_prep.sources import FolderSource
 from data_prep.transcoding import transcoder
 from jobs import command_line, hardware

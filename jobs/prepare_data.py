@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from data_prep.cutting import CutSettings
+from data_prep.cut_settings import CutSettings
 from data_prep.filters import Filters
 from data_prep.ledger import open_filesystem, write_text
 from data_prep.pipeline import Survey, prepare, survey

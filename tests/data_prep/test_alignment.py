@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cutting import CutSettings, cut_file
+from data_prep.cut_settings import CutSettings
+from data_prep.cutting import cut_file
 from data_prep.sources import Footage
 from portrait.media.audio import SAMPLE_RATE
 from portrait.media.video import FPS

@@ -9,7 +9,9 @@ import pytest
 
 from data_prep import benchmark, benchmark_tables
 from data_prep.benchmark import STAGES, FileCost, Ratio, Seconds, measure_all, ratio
-from data_prep.cutting import CutSettings, Reject, cut_file
+from data_prep.cut_settings import CutSettings
+from data_prep.cutting import cut_file
+from data_prep.rejects import Reject
 from data_prep.sources import FolderSource, Footage
 from data_prep.transcoding import transcoder
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_prep.cutting import CutSettings, cut_file
+from data_prep.cut_settings import CutSettings
+from data_prep.cutting import cut_file
 from data_prep.filters import Filters
 from data_prep.sources import Footage
 from portrait.media.audio import decode_flac

@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.cutting import CutSettings, cut_file
+from data_prep.cut_settings import CutSettings
+from data_prep.cutting import cut_file
 from data_prep.pipeline import prepare
 from data_prep.report import Report
 from data_prep.sources import FolderSource, Footage

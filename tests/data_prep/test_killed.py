@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.cutting import CutSettings, cut_file
+from data_prep.cut_settings import CutSettings
+from data_prep.cutting import cut_file
 from data_prep.ledger import Ledger
 from data_prep.pipeline import prepare
 from data_prep.sources import FolderSource
@@ -28,7 +29,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 import ray
-from data_prep.cutting import CutSettings
+from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare
 from data_prep.sources import FolderSource
 from data_prep.splits import Splits

@@ -1,5 +1,5 @@
-from data_prep.cutting import Reject
 from data_prep.ledger import ClipSummary, Ledger, Record
+from data_prep.rejects import Reject
 
 
 def record(run, *contents):

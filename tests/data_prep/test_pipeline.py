@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import ray
 
-from data_prep.cutting import CutSettings
+from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare, survey
 from data_prep.sources import FolderSource, HDTFSource, open_source
 from data_prep.splits import Splits
@@ -134,7 +134,7 @@ import os, signal, sys
 from pathlib import Path
 import ray
 from data_prep import pipeline
-from data_prep.cutting import CutSettings
+from data_prep.cut_settings import CutSettings
 from data_prep.sources import FolderSource, HDTFSource, open_source
 from data_prep.splits import Splits
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from data_prep import pipeline
-from data_prep.cutting import CutSettings
+from data_prep.cut_settings import CutSettings
 from data_prep.ledger import Ledger
 from data_prep.pipeline import prepare
 from data_prep.sources import FolderSource
@@ -168,7 +168,7 @@ import dataclasses, resource, sys
 from pathlib import Path
 import pyarrow as pa
 from data_prep import pipeline
-from data_prep.cutting import CutSettings
+from data_prep.cut_settings import CutSettings
 from data_prep.ledger import Ledger
 from data_prep.sources import FolderSource
 

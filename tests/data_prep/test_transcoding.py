@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from data_prep.cutting import CutSettings
+from data_prep.cut_settings import CutSettings
 from data_prep.transcoding import PRESET, transcoder
 from portrait.media.audio import read_audio
 from portrait.media.mp4 import encode_video
