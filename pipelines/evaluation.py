@@ -18,7 +18,7 @@ from pipelines import reconstruction
 from portrait.generator import Generator
 from portrait.media.contact_sheet import SheetRow, contact_sheet
 from portrait.media.tensors import frames_to_tensor, tensor_to_frames
-from portrait.metrics import l1, lip_aperture, psnr
+from portrait.metrics import LPIPS, l1, lip_aperture, psnr
 from portrait.metrics.correlation import correlation
 from portrait.metrics.motion import head_motion, spread_of_motion
 from portrait.presets import Preset
@@ -155,10 +155,14 @@ def follow_sheet(example: FollowExample) -> np.ndarray:
 
 
 def reconstruction_figures(
-    vae: VideoVAE, clips: Iterable[reconstruction.HeldOutClip], counts: Sequence[int] = (0, 1, 2, 3)
+    vae: VideoVAE,
+    clips: Iterable[reconstruction.HeldOutClip],
+    counts: Sequence[int] = (0, 1, 2, 3),
+    lpips: LPIPS | None = None,
 ) -> dict[str, float]:
-    """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3` (the numbers of references in `counts`), and `motion_within_m0` …,
-    `motion_between_m0` … of `metrics.motion.spread_of_motion`: means over clips.
+    """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3` (the numbers of references in `counts`), `motion_within_m0` …,
+    `motion_between_m0` … of `metrics.motion.spread_of_motion`, and with an LPIPS that has weights `lpips_m0` …: means
+    over clips.
     """
     found: dict[str, list[float]] = {}
     for clip in clips:
@@ -166,6 +170,8 @@ def reconstruction_figures(
         for count, video in reconstruction.reconstruct(vae, clip, counts).items():
             found.setdefault(f"psnr_m{count}", []).append(float(psnr(video[None], truth[None])))
             found.setdefault(f"l1_m{count}", []).append(float(l1(video[None], truth[None])))
+            if lpips is not None and lpips.available:
+                found.setdefault(f"lpips_m{count}", []).append(float(lpips(video[None], truth[None])))
             within, between = spread_of_motion(tensor_to_frames(video), clip.frames)
             found.setdefault(f"motion_within_m{count}", []).append(within)
             found.setdefault(f"motion_between_m{count}", []).append(between)

@@ -7,8 +7,9 @@ of H × W pixels, M references.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -82,21 +83,27 @@ def iter_clips(
     """The clips of `read_clips` one after another, for when they do not fit into memory together; of `source` alone,
     where one is given.
     """
-    rows = table.rows(("clip_id", "identity", "split", "num_frames", "source"))
-    chosen = sorted(
+    rows = table.rows(("clip_id", "num_frames"))
+    for index in chosen_rows(table, split=split, count=count, source=source):
+        (video,) = table.read_video([index])
+        yield read_clip(rows[index], video, size, num_frames)
+
+
+def chosen_rows(table: Clips, *, split: str, count: int, source: str | None = None) -> list[int]:
+    """At most `count` rows of a split, evenly spread over its identities, the same at every call."""
+    rows = table.rows(("clip_id", "identity", "split", "source"))
+    ordered = sorted(
         (row["identity"], row["clip_id"], i)
         for i, row in enumerate(rows)
         if row["split"] == split and source in (None, row["source"])
     )
     by_identity: dict[str, list[int]] = {}
-    for identity, _, index in chosen:
+    for identity, _, index in ordered:
         by_identity.setdefault(identity, []).append(index)
     turns = (
-        clips[turn] for turn in range(len(chosen)) for clips in by_identity.values() if turn < len(clips)
+        clips[turn] for turn in range(len(ordered)) for clips in by_identity.values() if turn < len(clips)
     )
-    for index in itertools.islice(turns, count):
-        (video,) = table.read_video([index])
-        yield _read(rows[index], video, size, num_frames)
+    return list(itertools.islice(turns, count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +142,8 @@ class HeldOutClips:
         return iter_clips(self.table, split=self.split, size=size, count=self.count, source=self.source)
 
 
-def _read(row: dict, video: bytes, size: int, num_frames: int | None) -> HeldOutClip:
+def read_clip(row: Mapping[str, Any], video: bytes, size: int, num_frames: int | None = None) -> HeldOutClip:
+    """A clip out of its row (`clip_id` and `num_frames`) and its H.264 bytes; arguments as for `read_clips`."""
     length = int(row["num_frames"])
     wanted = min(num_frames or length, length)
     wanted -= (wanted - 1) % 4

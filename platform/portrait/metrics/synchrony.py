@@ -16,8 +16,9 @@ from python_speech_features import mfcc
 from torch import Tensor
 from torch.nn import functional
 
-from portrait.faces.crop import CropBox
-from portrait.metrics.syncnet import STEPS_PER_FRAME, WINDOW_FRAMES, SyncNet
+from portrait.faces import FaceDetector, HaarDetector, NoFaceError, track_faces
+from portrait.faces.crop import CropBox, apply_crop
+from portrait.metrics.syncnet import FACE_SIZE, STEPS_PER_FRAME, WINDOW_FRAMES, SyncNet
 from portrait.speech.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 MAX_OFFSET = 15
@@ -49,6 +50,34 @@ def sync_square(box: NDArray[np.float32]) -> CropBox:
     x, y, w, h = (float(value) for value in box)
     side = _FACE_SHARE * h
     return CropBox(x0=round(x + (w - side) / 2), y0=round(y), size=max(2, round(side)))
+
+
+def synchrony_of_video(
+    network: SyncNet,
+    frames: NDArray[np.uint8],
+    samples: NDArray[np.float32],
+    detector: FaceDetector | None = None,
+) -> Synchrony | None:
+    """Finds a video's face and measures it; see `measure_synchrony`.
+
+    Args:
+        network: see there.
+        frames: RGB uint8 [T, H, W, 3], 25 a second.
+        samples: see there.
+        detector: by default the embedded one.
+
+    Returns:
+        None where no face is found, or too few frames.
+    """
+    try:
+        track = track_faces(frames, detector or HaarDetector())
+    except NoFaceError:
+        return None
+    squares = [sync_square(box) for box in track.boxes]
+    faces = [
+        apply_crop(frame[None], square, FACE_SIZE)[0] for frame, square in zip(frames, squares, strict=True)
+    ]
+    return measure_synchrony(network, np.stack(faces), samples)
 
 
 @torch.inference_mode()

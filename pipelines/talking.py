@@ -1,0 +1,107 @@
+"""Held-out people made to speak their own recordings: lip sync (S_C, S_D) and identity, beside the true video's.
+
+As in the paper's comparison, a clip's reference pictures and its speech go in, and what comes out is judged. The true
+video's own figures are what a perfect generator would reach. Shapes: T frames.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.evaluation import generate
+from pipelines.reconstruction import HeldOutClip, HeldOutClips, chosen_rows, read_clip
+from portrait.generator import Generator
+from portrait.media.audio import decode_flac
+from portrait.metrics.identity import FaceEmbedder, identity_similarity
+from portrait.metrics.synchrony import synchrony_of_video
+from portrait.metrics.syncnet import SyncNet
+from portrait.presets import Preset
+from portrait.speech import build_speech_encoder
+from portrait.streaming import PortraitPipeline
+from portrait.vae import VideoVAE
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenClip:
+    """A held-out clip and its sound."""
+
+    clip: HeldOutClip
+    audio: np.ndarray
+    """float32 [640·T], 16 kHz."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """Networks that judge a talking portrait; what is not given is not measured."""
+
+    syncnet: SyncNet | None = None
+    embedder: FaceEmbedder | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return self.syncnet is not None or self.embedder is not None
+
+
+def spoken_clips(held_out: HeldOutClips, size: int, count: int) -> Iterator[SpokenClip]:
+    """The first `count` clips of a benchmark with their sound, one after another."""
+    rows = held_out.table.rows(("clip_id", "num_frames"))
+    for index in chosen_rows(held_out.table, split=held_out.split, count=count, source=held_out.source):
+        ((video, audio),) = held_out.table.read_media([index])
+        clip = read_clip(rows[index], video, size)
+        yield SpokenClip(clip=clip, audio=decode_flac(audio)[: 640 * len(clip.frames)])
+
+
+def measure_talking(
+    vae: VideoVAE,
+    generator: Generator,
+    preset: Preset,
+    clips: Iterable[SpokenClip],
+    judges: Judges,
+    *,
+    references: int = 1,
+) -> dict[str, float]:
+    """Means over the clips of what the judges say of the generated videos, and, with `_true`, of the true ones.
+
+    Returns:
+        `sync_confidence` (S_C) and `sync_distance` (S_D) with a SyncNet, `identity` (cosine with the references) with
+        an embedder. A video without a face that can be found has no part in the means; `without_face` counts the
+        generated ones.
+    """
+    encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
+    pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    without_face = 0
+    for spoken in clips:
+        shown = spoken.clip.references[:references]
+        made = generate(pipeline, vae, shown, spoken.audio)[: len(spoken.clip.frames)]
+        judged = _judge(made, spoken.audio, shown, judges)
+        without_face += not judged
+        for suffix, figures in (
+            ("", judged),
+            ("_true", _judge(spoken.clip.frames, spoken.audio, shown, judges)),
+        ):
+            for name, value in figures.items():
+                found[f"{name}{suffix}"].append(value)
+    return {
+        **{name: float(np.mean(values)) for name, values in found.items()},
+        "without_face": float(without_face),
+    }
+
+
+def _judge(frames: np.ndarray, audio: np.ndarray, references: np.ndarray, judges: Judges) -> dict[str, float]:
+    """Of one video; empty where no face is found."""
+    figures = {}
+    if judges.syncnet is not None:
+        sync = synchrony_of_video(judges.syncnet, frames, audio)
+        if sync is not None:
+            figures |= {"sync_confidence": sync.confidence, "sync_distance": sync.distance}
+    if judges.embedder is not None:
+        likeness = identity_similarity(judges.embedder, frames, references)
+        if likeness is not None:
+            figures["identity"] = likeness
+    return figures

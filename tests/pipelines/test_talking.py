@@ -1,0 +1,88 @@
+"""Talking people are judged as the judges judge: the true video in the generated one's place gets its own figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines import talking
+from pipelines.reconstruction import HeldOutClips
+from portrait.generator import Generator
+from portrait.media.audio import encode_flac
+from portrait.media.video import encode_video
+from portrait.metrics.synchrony import synchrony_of_video
+from portrait.metrics.syncnet import SyncNet
+from portrait.presets import Preset
+from portrait.storage.clips import CLIPS_SCHEMA, commit_clips, write_clips
+from portrait.synthetic import render_clip
+from portrait.vae import VideoVAE
+
+FRAMES = 29
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory) -> HeldOutClips:
+    """Two people whose faces are large enough to be found."""
+    uri = str(tmp_path_factory.mktemp("tables") / "clips.lance")
+    rows = []
+    for number in range(2):
+        clip = render_clip(number, FRAMES / 25 + 0.1, size=128)
+        row = dict.fromkeys(CLIPS_SCHEMA.names)
+        row |= {"clip_id": f"clip{number}", "source": "synthetic", "identity": f"id{number}", "split": "test"}
+        row |= {"num_frames": FRAMES, "fps": 25.0, "height": 128, "width": 128}
+        row |= {"video": encode_video(clip.frames[:FRAMES]), "audio": encode_flac(clip.audio[: FRAMES * 640])}
+        rows.append(row)
+    commit_clips(uri, write_clips(uri, rows))
+    return HeldOutClips.of(uri, 10)
+
+
+@pytest.fixture(scope="module")
+def judges() -> talking.Judges:
+    """A SyncNet of random weights: no measurement, but the same answer for the same video."""
+    return talking.Judges(syncnet=SyncNet().eval().requires_grad_(False))
+
+
+def test_clips_come_with_their_own_sound(held_out: HeldOutClips) -> None:
+    first, second = talking.spoken_clips(held_out, 128, 2)
+    assert (first.clip.clip_id, second.clip.clip_id) == ("clip0", "clip1")
+    assert first.clip.frames.shape == (FRAMES, 128, 128, 3)
+    truth = render_clip(0, FRAMES / 25 + 0.1, size=128).audio[: FRAMES * 640]
+    np.testing.assert_allclose(first.audio, truth, atol=2 / 32768)
+    assert len(list(talking.spoken_clips(held_out, 128, 1))) == 1
+
+
+def test_the_true_video_in_the_place_of_the_generated_one(
+    held_out, judges, micro_preset: Preset, monkeypatch
+) -> None:
+    clips = list(talking.spoken_clips(held_out, 128, 2))
+    made = iter([clip.clip.frames for clip in clips])
+    monkeypatch.setattr(talking, "generate", lambda *_, **__: next(made))
+    vae, generator = VideoVAE(micro_preset.vae), Generator(micro_preset.generator)
+    figures = talking.measure_talking(vae, generator, micro_preset, clips, judges)
+    assert figures["without_face"] == 0
+    found = [synchrony_of_video(judges.syncnet, clip.clip.frames, clip.audio) for clip in clips]
+    for name in ("confidence", "distance"):
+        expected = np.mean([getattr(sync, name) for sync in found])
+        assert figures[f"sync_{name}"] == figures[f"sync_{name}_true"] == pytest.approx(expected)
+    assert "identity" not in figures
+
+
+def test_pictures_without_a_face_are_counted_and_have_no_part(
+    held_out, judges, micro_preset: Preset, monkeypatch
+) -> None:
+    grey = np.full((FRAMES, 128, 128, 3), 128, np.uint8)
+    monkeypatch.setattr(talking, "generate", lambda *_, **__: grey)
+    vae, generator = VideoVAE(micro_preset.vae), Generator(micro_preset.generator)
+    clips = talking.spoken_clips(held_out, 128, 2)
+    figures = talking.measure_talking(vae, generator, micro_preset, clips, judges)
+    assert figures["without_face"] == 2
+    assert "sync_confidence" not in figures
+    assert "sync_confidence_true" in figures
+
+
+def test_models_speak_and_are_judged(held_out, judges, micro_preset: Preset) -> None:
+    """Nothing in the place of anything: micro models of random weights, whose pictures show no face."""
+    vae, generator = VideoVAE(micro_preset.vae).eval(), Generator(micro_preset.generator).eval()
+    clips = talking.spoken_clips(held_out, micro_preset.video.size, 1)
+    figures = talking.measure_talking(vae, generator, micro_preset, clips, judges)
+    assert figures["without_face"] == 1
