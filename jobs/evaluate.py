@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from jobs import command_line, hardware
 from pipelines import evaluation, talking
 from pipelines.reconstruction import HeldOutClips
 from portrait import tracking
+from portrait.generator import Generator
 from portrait.media.contact_sheet import save_png
 from portrait.metrics import LPIPS
 from portrait.metrics.identity import embedder_of
-from portrait.metrics.syncnet import load_syncnet
+from portrait.metrics.syncnet import checksum, load_syncnet
+from portrait.presets import Preset
 from portrait.storage import checkpoints
+from portrait.vae import VideoVAE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,63 +64,119 @@ class Evaluate:
     """Where to compute; auto takes a GPU where there is one."""
 
 
+@dataclass(kw_only=True)
+class Report:
+    """What was measured, by which weights and on what."""
+
+    hardware: str
+    weights: list[str] = field(default_factory=list)
+    data: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Name to value, or to why it was not measured."""
+    sheet: np.ndarray | None = None
+    """Contact sheet of a generated video, uint8 [H, W, 3]."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON and Markdown."""
+        texts = {"weights": ", ".join(self.weights), "data": "; ".join(self.data)}
+        return {**texts, "hardware": self.hardware, "figures": self.figures}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What is measured."""
+
+    vae: VideoVAE
+    generator: Generator | None
+    preset: Preset
+    """The VAE's, with the generator's way to sample: a student brings its few steps."""
+
+    @classmethod
+    def load(cls, config: Evaluate, report: Report, device: str) -> Models:
+        """Reads the files; the report is told which."""
+        header = checkpoints.read_header(config.vae)
+        report.weights.append(f"{config.vae.name} {header.version}")
+        vae, preset, generator = checkpoints.load_vae(config.vae).to(device), header.preset, None
+        if config.generator is not None:
+            generator = checkpoints.load_generator(config.generator, preset=preset).to(device)
+            made = checkpoints.read_header(config.generator)
+            report.weights.append(f"{config.generator.name} {made.version}")
+            preset = replace(preset, sampling=made.preset.sampling)
+        return cls(vae=vae, generator=generator, preset=preset)
+
+
 def main(config: Evaluate) -> dict[str, Any]:
     """Measures, writes the report, prints it and returns its figures."""
-    for name, least, most in (
-        ("count", 1, 10**6),
-        ("subjects", 1, 10**6),
-        ("speakers", 1, 10**6),
-        ("references", 1, 3),
-    ):
-        if not least <= getattr(config, name) <= most:
-            raise ValueError(f"--{name} must be {least} … {most}, got {getattr(config, name)}")
-    header = checkpoints.read_header(config.vae)
+    for name, most in (("count", 10**6), ("subjects", 10**6), ("speakers", 10**6), ("references", 3)):
+        if not 1 <= getattr(config, name) <= most:
+            raise ValueError(f"--{name} must be 1 … {most}, got {getattr(config, name)}")
     device = hardware.chosen(config.device)
-    vae = checkpoints.load_vae(config.vae).to(device)
-    size = header.preset.video.size
-    lpips = LPIPS(config.lpips_weights)
+    report = Report(hardware=hardware.described(device))
     judges = judges_of(config, device)
-    figures: dict[str, Any] = {}
-    held_out = None
-    if config.clips is None:
+    lpips = LPIPS(config.lpips_weights)
+    held_out = HeldOutClips.of(config.clips, config.count, config.source) if config.clips else None
+    models = Models.load(config, report, device)
+    measure_vae(config, report, models, held_out, lpips)
+    if models.generator is not None:
+        measure_generator(config, report, models)
+        measure_speakers(config, report, models, held_out, judges)
+    publish(config, report)
+    print(evaluation.markdown(report.as_dict()))
+    return report.figures
+
+
+def measure_vae(
+    config: Evaluate, report: Report, models: Models, held_out: HeldOutClips | None, lpips: LPIPS
+) -> None:
+    """Reconstruction, of held-out clips or of synthetic heads."""
+    size = models.preset.video.size
+    if held_out is None:
         clips = evaluation.synthetic_clips(config.count, size=size)
-        figures |= evaluation.reconstruction_figures(vae, clips, lpips=lpips)
-        data = f"{len(clips)} synthetic clips of unseen identities"
+        report.data.append(f"{len(clips)} synthetic clips of unseen identities")
     else:
-        held_out = HeldOutClips.of(config.clips, config.count, config.source)
-        bar = tqdm(held_out.clips(size), total=held_out.count, unit="clip", desc="reconstructing")
-        figures |= evaluation.reconstruction_figures(vae, bar, lpips=lpips)
-        data = held_out.name
+        clips = tqdm(held_out.clips(size), total=held_out.count, unit="clip", desc="reconstructing")
+        report.data.append(held_out.name)
+    report.figures |= evaluation.reconstruction_figures(models.vae, clips, lpips=lpips)
     if lpips.reason is not None:
-        figures["lpips"] = lpips.reason
-    weights = f"{config.vae.name} {header.version}"
-    sheet = None
-    if config.generator is not None:
-        generator = checkpoints.load_generator(config.generator, preset=header.preset).to(device)
-        made = checkpoints.read_header(config.generator)
-        weights += f", {config.generator.name} {made.version}"
-        subjects = [evaluation.GenerationSubject.synthetic(n, size=size) for n in range(config.subjects)]
-        preset = replace(header.preset, sampling=made.preset.sampling)  # a student brings its few steps
-        following = evaluation.measure_following(
-            vae, generator, preset, subjects, references=config.references
+        report.figures["lpips"] = lpips.reason
+
+
+def measure_generator(config: Evaluate, report: Report, models: Models) -> None:
+    """Whether the mouth follows the speech, on synthetic heads."""
+    assert models.generator is not None
+    size = models.preset.video.size
+    subjects = [evaluation.GenerationSubject.synthetic(n, size=size) for n in range(config.subjects)]
+    following = evaluation.measure_following(
+        models.vae, models.generator, models.preset, subjects, references=config.references
+    )
+    report.figures |= following.figures
+    report.data.append(f"{config.subjects} unseen synthetic identities for the mouth")
+    report.sheet = evaluation.follow_sheet(following.examples[0])
+
+
+def measure_speakers(
+    config: Evaluate, report: Report, models: Models, held_out: HeldOutClips | None, judges: talking.Judges
+) -> None:
+    """Lip sync and identity of held-out people who are made to speak, where there is someone to judge."""
+    assert models.generator is not None
+    if held_out is not None and judges.any:
+        count = min(config.speakers, held_out.count)
+        clips = talking.spoken_clips(held_out, models.preset.video.size, count)
+        spoken = tqdm(clips, total=count, unit="clip", desc="speaking")
+        report.figures |= talking.measure_talking(
+            models.vae, models.generator, models.preset, spoken, judges, references=config.references
         )
-        figures |= following.figures
-        data += f"; {config.subjects} unseen synthetic identities for the mouth"
-        if held_out is not None and judges.any:
-            count = min(config.speakers, held_out.count)
-            spoken = tqdm(
-                talking.spoken_clips(held_out, size, count), total=count, unit="clip", desc="speaking"
-            )
-            figures |= talking.measure_talking(
-                vae, generator, preset, spoken, judges, references=config.references
-            )
-            data += f"; {count} of these clips for lip sync and identity"
-        figures |= not_measured(config)
-        sheet = evaluation.follow_sheet(following.examples[0])
-    report = {"weights": weights, "data": data, "hardware": hardware.described(device), "figures": figures}
-    publish(config, report, sheet)
-    print(evaluation.markdown(report))
-    return figures
+        report.data.append(f"{count} of these clips for lip sync and identity")
+    if config.syncnet is not None:
+        report.weights.append(f"{config.syncnet.name} {checksum(config.syncnet)[:12]}")
+    else:
+        report.figures["sync_confidence"] = "not measured: needs SyncNet's weights (--syncnet) and --clips"
+    if judges.embedder is not None:
+        report.weights.append(judges.embedder.id)
+    else:
+        report.figures["identity"] = (
+            "not measured: needs face networks (--identity-weights, --detector) and --clips"
+        )
 
 
 def judges_of(config: Evaluate, device: str) -> talking.Judges:
@@ -138,28 +198,19 @@ def judges_of(config: Evaluate, device: str) -> talking.Judges:
     )
 
 
-def not_measured(config: Evaluate) -> dict[str, str]:
-    """What was not measured of the generator, and what it needs."""
-    missing = {}
-    if config.syncnet is None:
-        missing["sync_confidence"] = "not measured: needs SyncNet's weights (--syncnet) and --clips"
-    if config.identity_weights is None:
-        missing["identity"] = "not measured: needs face networks (--identity-weights, --detector) and --clips"
-    return missing
-
-
-def publish(config: Evaluate, report: dict[str, Any], sheet: Any) -> None:
+def publish(config: Evaluate, report: Report) -> None:
     """Writes the report to the output folder and to MLflow."""
     config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / "evaluation.json").write_text(json.dumps(report, indent=1))
-    (config.output / "evaluation.md").write_text(evaluation.markdown(report))
-    params = {"weights": report["weights"], "data": report["data"], "hardware": report["hardware"]}
+    content = report.as_dict()
+    (config.output / "evaluation.json").write_text(json.dumps(content, indent=1))
+    (config.output / "evaluation.md").write_text(evaluation.markdown(content))
+    params = {name: content[name] for name in ("weights", "data", "hardware")}
     run = tracking.start_run("portrait", "evaluate", params, output=config.output)
-    numbers = {name: value for name, value in report["figures"].items() if isinstance(value, float)}
+    numbers = {name: value for name, value in report.figures.items() if isinstance(value, float)}
     run.log_metrics({f"eval/{name}": value for name, value in numbers.items()}, step=0)
     run.log_artifact(config.output / "evaluation.md")
-    if sheet is not None:
-        save_png(config.output / "evaluation.png", sheet)
+    if report.sheet is not None:
+        save_png(config.output / "evaluation.png", report.sheet)
         run.log_artifact(config.output / "evaluation.png")
     run.finish()
 
