@@ -4,8 +4,12 @@ import lance
 import numpy as np
 import pytest
 import torch
+from torchvision.models import alexnet
 
 from pipelines import reconstruction
+from pipelines.evaluation import reconstruction_figures
+from portrait.media.tensors import frames_to_tensor
+from portrait.metrics import LPIPS
 from portrait.presets import Preset
 from portrait.storage.clips import ClipTable
 from portrait.vae import VideoVAE
@@ -61,3 +65,15 @@ def test_block_by_block_equals_the_whole_clip(micro_preset: Preset) -> None:
     torch.testing.assert_close(posterior.log_variance, whole.log_variance, rtol=0, atol=1e-5)
     streamed = reconstruction.decode_in_blocks(vae, whole.mean, features)
     torch.testing.assert_close(streamed, decoded, rtol=0, atol=1e-5)
+
+
+def test_lpips_is_measured_where_its_weights_are(tmp_path, micro_clips: str, micro_preset: Preset) -> None:
+    torch.manual_seed(0)
+    torch.save(alexnet(weights=None).state_dict(), tmp_path / "alexnet-random.pth")
+    lpips, vae = LPIPS(tmp_path), VideoVAE(micro_preset.vae).eval()
+    clips = list(reconstruction.HeldOutClips.of(micro_clips, 1).clips(64))
+    figures = reconstruction_figures(vae, clips, (0, 1), lpips)
+    for count, video in reconstruction.reconstruct(vae, clips[0], (0, 1)).items():
+        expected = lpips(video[None], frames_to_tensor(clips[0].frames)[None])
+        assert figures[f"lpips_m{count}"] == pytest.approx(float(expected))
+    assert not any("lpips" in name for name in reconstruction_figures(vae, clips, (0,), LPIPS(None)))
