@@ -22,7 +22,7 @@ CONFIG = {"stages": (0,), "steps": 2, "batch_size": 1, "workers": 0, "count": 1,
 def test_four_models_one_table_and_one_run_above_theirs(micro_clips: str, tmp_path: Path) -> None:
     config = AblateVAE(clips=micro_clips, output=tmp_path, benchmarks=(micro_clips,), **CONFIG)
     tables = ablate_vae.main(config)
-    assert list(tables) == [f"{micro_clips}: 1 clips of split test"]
+    assert list(tables) == [f"{micro_clips} version 1: 1 clips of split test"]
     for rows in tables.values():
         assert [(row.arm, row.count) for row in rows] == [
             (name, m)

@@ -32,21 +32,38 @@ def open_dataset(uri: str, what: str, version: int | None = None) -> lance.Lance
 
     Raises:
         FileNotFoundError: there is no table there, or not in that version.
+        ValueError: it cannot be reached or is damaged.
     """
     try:
         return lance.dataset(uri, version=version)
     except ValueError as error:
+        _raise_unless_missing(uri, error)
         wanted = f" in version {version}" if version is not None else ""
         raise FileNotFoundError(f"no {what} table at {uri}{wanted}") from error
 
 
 def exists(uri: str) -> bool:
-    """Whether a committed table is there."""
+    """Whether a committed table is there.
+
+    Raises:
+        ValueError: that cannot be known: the place cannot be reached, or what is there is damaged. Taken for "no table",
+            the next commit would replace one.
+    """
     try:
         lance.dataset(uri)
-    except ValueError:
+    except ValueError as error:
+        _raise_unless_missing(uri, error)
         return False
     return True
+
+
+def _raise_unless_missing(uri: str, error: ValueError) -> None:
+    """Lance raises the same kind of error for what is not there and for everything else."""
+    words = " ".join(str(error).split())
+    if "was not found: Not found:" not in words:
+        raise ValueError(
+            f"{uri}: the table cannot be opened, it is damaged or out of reach: {words}"
+        ) from error
 
 
 _LANCE_FOLDERS = frozenset(("data", "_versions", "_transactions", "_deletions", "_indices", "_refs"))

@@ -56,6 +56,39 @@ def test_fragments_are_invisible_before_the_commit(tmp_path, clip_row):
     assert [row["clip_id"] for row in ClipTable.open(uri).rows()] == ["a", "b"]
 
 
+def test_a_damaged_table_is_not_taken_for_none(tmp_path, clip_row):
+    uri = str(tmp_path / "clips.lance")
+    commit_clips(uri, write_clips(uri, [clip_row("a")]))
+    (manifest,) = (tmp_path / "clips.lance" / "_versions").glob("*.manifest")
+    content = manifest.read_bytes()
+    manifest.write_bytes(b"")
+    for what in (
+        lambda: fragments.exists(uri),
+        lambda: ClipTable.open(uri),
+        lambda: commit_clips(uri, write_clips(uri, [clip_row("b")])),
+    ):
+        with pytest.raises(ValueError, match=r"clips\.lance: the table cannot be opened, it is damaged"):
+            what()
+    manifest.write_bytes(content)
+    assert [row["clip_id"] for row in ClipTable.open(uri).rows()] == ["a"]
+
+
+def test_a_store_that_is_not_reached_is_not_taken_for_an_empty_one(monkeypatch):
+    for name, value in {
+        "AWS_ENDPOINT": "http://127.0.0.1:9",  # the port that discards
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+        "OBJECT_STORE_CLIENT_MAX_RETRIES": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ValueError, match=r"s3://bucket/clips\.lance: the table cannot be opened, .*HTTP error"
+    ):
+        fragments.exists("s3://bucket/clips.lance")
+
+
 def test_an_older_version_stays_as_it_was(tmp_path, clip_row):
     uri = str(tmp_path / "clips.lance")
     version = commit_clips(uri, write_clips(uri, [clip_row("a")])).version
