@@ -31,6 +31,7 @@ from data_prep.rejects import Reject
 from data_prep.report import SHOWN_REJECTS, Report
 from data_prep.sources import Footage, Source
 from data_prep.splits import Splits, assign
+from data_prep.table_lock import exclusive
 from data_prep.target import GROWN, cannot_write, check_place, writing
 from portrait.storage import fragments
 from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, write_clips
@@ -114,7 +115,8 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
     before = {**in_ledger, **known.splits}
     _check_splits(fixed, before)
     people = {file.identity for file, _ in todo}
-    assigned = assign(people, splits, {**fixed, **before})
+    never_test = {file.identity for file in files if not file.may_test}
+    assigned = assign(people, splits, {**fixed, **before}, never_test)
     return Survey(
         uri=uri,
         files=len(files),
@@ -155,9 +157,15 @@ def prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> 
     Raises:
         FileNotFoundError: as `survey`.
         ValueError: as `survey`, or nothing could be ingested and nothing was there before, or the table cannot be
-            written. It is then as it was before, and another run goes on from what was done.
+            written. It is then as it was before, and another run goes on from what was done. Or another run is writing
+            the table.
     """
     check_place(uri)
+    with exclusive(uri):
+        return _prepare(source, uri, settings, splits)
+
+
+def _prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) -> Report:
     plan = survey(source, uri, settings, splits)
     run = uuid.uuid4().hex
     ledger = Ledger(uri, settings.digest())
@@ -212,9 +220,10 @@ def _read_table(uri: str, settings: CutSettings) -> _Known:
     # Settings that a table knows nothing of were not there yet: it grows with what is their default now.
     other = _merged(asdict(CutSettings(size=settings.size)), json.loads(stored or "{}"))
     if stored is not None and other != asdict(settings):
-        name = next(field for field, value in asdict(settings).items() if other.get(field) != value)
+        own = asdict(settings)
+        name = next(field for field in {**own, **other} if other.get(field) != own.get(field))
         raise ValueError(
-            f"{uri} holds clips cut with {name}={other.get(name)!r}, this run has {name}={getattr(settings, name)!r}: "
+            f"{uri} holds clips cut with {name}={other.get(name)!r}, this run has {name}={own.get(name)!r}: "
             "give another table"
         )
     rows = table.rows(("identity", "split", "provenance"))
@@ -227,7 +236,7 @@ def _read_table(uri: str, settings: CutSettings) -> _Known:
 def _merged(defaults: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     return {
         **defaults,
-        **{k: _merged(defaults[k], v) if isinstance(v, dict) else v for k, v in stored.items()},
+        **{k: _merged(defaults.get(k) or {}, v) if isinstance(v, dict) else v for k, v in stored.items()},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -29,7 +29,9 @@ def position(identity: str) -> float:
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
 
 
-def assign(identities: Iterable[str], splits: Splits, known: Mapping[str, str]) -> dict[str, str]:
+def assign(
+    identities: Iterable[str], splits: Splits, known: Mapping[str, str], never_test: Collection[str] = ()
+) -> dict[str, str]:
     """A split for every identity.
 
     With few identities the hash alone may leave a split without anyone. Then those who are new and whose places lie
@@ -40,9 +42,11 @@ def assign(identities: Iterable[str], splits: Splits, known: Mapping[str, str]) 
         identities: everyone in the footage.
         splits: the shares.
         known: splits that the table holds already; they stay as they are.
+        never_test: those who are not to be tested on; they train where the hash would have them tested.
     """
     everyone = sorted(set(identities) | set(known))
     assigned = {name: known.get(name) or _by_hash(name, splits) for name in everyone}
+    assigned |= {name: "train" for name in never_test if name not in known and assigned.get(name) == "test"}
     movable = sorted((name for name in everyone if name not in known), key=position)
     wanted = ["train"]
     if len(everyone) >= 3:
@@ -53,6 +57,8 @@ def assign(identities: Iterable[str], splits: Splits, known: Mapping[str, str]) 
         # From the upper end for training, from the lower for the others; never the last one of another wanted split.
         for name in reversed(movable) if split == "train" else movable:
             others = [s for other, s in assigned.items() if other != name]
+            if split == "test" and name in never_test:
+                continue
             if split == "train" or assigned[name] in others:
                 assigned[name] = split
                 break

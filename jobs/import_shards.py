@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from data_prep.table_lock import exclusive
+from data_prep.target import check_place
 from jobs import command_line
 from portrait.storage.shards import Imported, import_shards
 
@@ -23,7 +25,8 @@ class ImportShards:
 
 def main(config: ImportShards) -> Imported:
     """Imports and says how many clips are new."""
-    with tqdm(unit="clip", desc="importing", file=sys.stderr) as progress:
+    check_place(config.clips)
+    with exclusive(config.clips), tqdm(unit="clip", desc="importing", file=sys.stderr) as progress:
         done = import_shards(
             config.shards, config.clips, progress=lambda count: progress.update(count - progress.n)
         )

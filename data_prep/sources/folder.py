@@ -44,7 +44,8 @@ class FolderSource:
         pattern = compiled_pattern(self.identity_pattern)
         return [
             Footage(
-                path=str(path.resolve()),
+                # Not what a link leads to: names, and what lies beside, are the collection's own.
+                path=str(path.absolute()),
                 identity=identity_in_path(path.relative_to(root), pattern),
                 source=self.name,
                 licence=self.licence,

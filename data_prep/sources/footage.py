@@ -25,6 +25,8 @@ class Footage:
     """Its licence, where known."""
     split: str | None = None
     """The split that its collection puts the person into; None leaves that to the run."""
+    may_test: bool = True
+    """Whether the person may be drawn into the test split: not where the collection has a test set of its own."""
     member: str | None = None
     """Its name in the archive, where it lies in one …"""
     offset: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,10 +33,10 @@ class NamedByTable:
             FileNotFoundError: there is no such table, or it names a file that is not there.
             ValueError: a column is missing, a cell is empty, a split unknown, or one identity has two splits.
         """
-        known = {file.path: file for file in self.source.files()}
+        known = {os.path.normpath(file.path): file for file in self.source.files()}
         named, splits = [], {}
         for line, row in enumerate(self._rows(), 2):
-            path = str((self.root / row["path"]).resolve())
+            path = os.path.normpath((self.root / row["path"]).absolute())
             if path not in known:
                 raise FileNotFoundError(f"{self.table} line {line}: no video {row['path']} in {self.root}")
             split = row.get("split") or None

@@ -17,15 +17,17 @@ from data_prep.sources.footage import Footage
 
 _PERSON = re.compile(r"/(?P<identity>id[0-9]{5})/[^/]+/[^/]+$")
 _META = "vox2_meta.csv"
-_HEAD = re.compile(r"^(Offset|ASD Conf)\s*:\s*([-+0-9.]+)", re.MULTILINE)
+_HEAD = re.compile(r"^(Offset|ASD Conf)\s*:\s*([-+]?[0-9]{1,6}(?:\.[0-9]*)?)(?=\s|$)", re.MULTILINE)
 """Of a face track: frames between lips and sound, and the confidence of the SyncNet that said so."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoxCeleb2Source:
-    """Every utterance; who is in VoxCeleb2's own test set stays in the test split, so that figures can be compared.
+    """Every utterance; who is in VoxCeleb2's own test set is in the test split and nobody else, so that figures can be
+    compared.
 
-    The set is known from `vox2_meta.csv` in the root, or else from the folder above the identities', `test` or not.
+    The set is known from `vox2_meta.csv` in the root, or else from the folder above the identities', `dev` or `test`;
+    where neither says, everyone's split is drawn.
     """
 
     folder: Path
@@ -54,6 +56,8 @@ class VoxCeleb2Source:
             if match is None:
                 continue
             identity = match["identity"]
+            # Where the set is known nobody else becomes a test person: figures would be of other people than others'.
+            known = of_test is not None or _set_folder(path) in ("dev", "test")
             is_test = identity in of_test if of_test is not None else _set_folder(path) == "test"
             files.append(
                 Footage(
@@ -62,6 +66,7 @@ class VoxCeleb2Source:
                     source=self.name,
                     licence=self.licence,
                     split="test" if is_test else None,
+                    may_test=not known,
                     **_sync(path),
                 )
             )

@@ -96,6 +96,21 @@ def test_a_table_of_another_size_is_refused(footage, tmp_path):
         run(footage(1), uri, replace(SETTINGS, size=32))
 
 
+def test_a_table_that_was_cut_with_settings_yet_unknown_is_refused_by_name(footage, tmp_path):
+    uri = tmp_path / "clips.lance"
+    run(footage(1), uri)
+    dataset = lance.dataset(str(uri))
+    stored = json.loads(dataset.schema.metadata[b"cut_settings"])
+    for later, name in (
+        ({"denoise": True}, "denoise=True"),
+        ({"audio": {"gain": 2}}, r"audio=\{'gain': 2\}"),
+    ):
+        text = json.dumps({**stored, **later})
+        dataset.replace_schema_metadata({"cut_settings": text})
+        with pytest.raises(ValueError, match=f"clips cut with {name}, this run has .*=None"):
+            run(footage(1), uri)
+
+
 def test_nothing_ingested_is_an_error_and_leaves_nothing(tmp_path):
     folder = tmp_path / "bad"
     folder.mkdir()

@@ -94,6 +94,15 @@ def test_voxceleb2_keeps_its_own_test_set(tmp_path):
     assert len(files) == 4
     assert {file.source for file in files} == {"voxceleb2"}
     assert by_identity(files) == {"id00012": None, "id00015": None, "id00017": "test"}
+    # Nobody of the development set is drawn into the test split.
+    assert not any(file.may_test for file in files)
+
+
+def test_voxceleb2_without_a_known_set_draws_its_test_people(tmp_path):
+    touch(tmp_path, "id00012/21Uxsk56VDQ/00001.mp4", "id00015/JF-4trZX8jA/00007.mp4")
+    files = VoxCeleb2Source(folder=tmp_path).files()
+    assert {file.split for file in files} == {None}
+    assert all(file.may_test for file in files)
 
 
 def test_voxceleb2s_test_set_alone_is_still_its_test_set(tmp_path):
@@ -127,6 +136,31 @@ def test_voxceleb2s_face_tracks_say_how_the_lips_lie_to_the_sound(tmp_path):
         first, second, *_ = VoxCeleb2Source(folder=root).files()
         assert (first.sync_offset, first.sync_confidence) == (-2, 4.674)
         assert (second.sync_offset, second.sync_confidence) == (None, None)
+
+
+@pytest.mark.parametrize("said", ["-", "1e400", "nan", "+", ""])
+def test_a_face_track_that_says_nothing_says_nothing(tmp_path, said):
+    touch(tmp_path, "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4")
+    track = tmp_path / "dev" / "txt" / "id00012" / "21Uxsk56VDQ" / "00001.txt"
+    track.parent.mkdir(parents=True)
+    track.write_text(f"Identity  : \tid00012\nOffset    : \t{said}\nASD Conf  : \t5.5\n")
+    (file,) = VoxCeleb2Source(folder=tmp_path).files()
+    assert (file.sync_offset, file.sync_confidence) == (None, 5.5)
+
+
+def test_links_keep_the_names_of_their_collection(tmp_path):
+    """As data-versioning tools keep large files: a tree of links into a store of hashes."""
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "3f9a.mp4").write_bytes(b"x")
+    utterance = tmp_path / "vox" / "dev" / "mp4" / "id00012" / "21Uxsk56VDQ" / "00001.mp4"
+    utterance.parent.mkdir(parents=True)
+    utterance.symlink_to(store / "3f9a.mp4")
+    (file,) = VoxCeleb2Source(folder=tmp_path / "vox").files()
+    assert (file.identity, file.path) == ("id00012", str(utterance))
+    (tmp_path / "names.csv").write_text("path,identity\ndev/mp4/id00012/21Uxsk56VDQ/00001.mp4,ann\n")
+    source = open_source(str(tmp_path / "vox"), render_folder=tmp_path, identities=tmp_path / "names.csv")
+    assert [file.identity for file in source.files()] == ["ann"]
 
 
 def test_another_layout_is_not_voxceleb2(tmp_path):

@@ -46,3 +46,16 @@ def test_who_has_a_split_keeps_it():
 def test_shares_out_of_range(val, test):
     with pytest.raises(ValueError, match="splits"):
         Splits(val=val, test=test)
+
+
+def test_who_may_not_be_tested_on_trains_instead():
+    people = [f"p{i}" for i in range(2000)]
+    drawn, kept = assign(people, Splits(), {}), assign(people, Splits(), {}, never_test=set(people[:1500]))
+    assert "test" not in {kept[name] for name in people[:1500]}
+    assert {kept[name] for name in people[:1500] if drawn[name] == "test"} == {"train"}
+    others = [name for name in people if name in people[1500:] or drawn[name] != "test"]
+    assert {name: kept[name] for name in others} == {name: drawn[name] for name in others}
+    # Not even where a split would be left without anyone.
+    assert "test" not in assign(people[:3], Splits(), {}, never_test=people).values()
+    # But what a table says already stays.
+    assert assign(["a"], Splits(), {"a": "test"}, never_test=["a"]) == {"a": "test"}

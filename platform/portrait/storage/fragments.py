@@ -46,8 +46,8 @@ def exists(uri: str) -> bool:
     """Whether a committed table is there.
 
     Raises:
-        ValueError: that cannot be known: the place cannot be reached, or what is there is damaged. Taken for "no table",
-            the next commit would replace one.
+        ValueError: that cannot be known: the place cannot be reached, or what is there is damaged. Taken for "no
+            table", the next commit would replace one.
     """
     try:
         lance.dataset(uri)
