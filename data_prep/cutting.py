@@ -91,7 +91,8 @@ def cut_file(
                 continue
             rows.append({**row, **_origin(footage, content, settings, stretch), "split": split})
     except (ValueError, OSError, cv2.error, av.error.FFmpegError) as error:
-        return [], [Reject(path=footage.label, reason=_reason(error, footage.label))]
+        unread = isinstance(error, OSError)
+        return [], [Reject(path=footage.label, reason=_reason(error, footage.label), again=unread)]
     if not rows and not rejects:
         return [], [Reject(path=footage.label, reason=f"shorter than {settings.min_clip_seconds:g} s")]
     return rows, rejects

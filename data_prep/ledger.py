@@ -47,6 +47,13 @@ class Record:
     """The clips in the fragments."""
     rejects: tuple[Reject, ...]
     """What was left out."""
+    again: tuple[str, ...] = ()
+    """Of the contents, those that could not be read and are to be tried again."""
+
+    @property
+    def done(self) -> frozenset[str]:
+        """Contents that need no other try."""
+        return frozenset(self.contents) - frozenset(self.again)
 
 
 class Ledger:
@@ -129,4 +136,5 @@ def _read(filesystem: fs.FileSystem, path: str) -> Record:
         contents=tuple(data["contents"]),
         clips=tuple(ClipSummary(**clip) for clip in data["clips"]),
         rejects=tuple(Reject(**reject) for reject in data["rejects"]),
+        again=tuple(data["again"]),
     )

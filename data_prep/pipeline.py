@@ -26,6 +26,7 @@ from data_prep.cut_settings import CutSettings
 from data_prep.cutting import cut_file, load_networks
 from data_prep.hashing import footage_of, hash_files
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
+from data_prep.left_out import LeftOut
 from data_prep.progress import Progress
 from data_prep.rejects import Reject
 from data_prep.report import SHOWN_REJECTS, Report
@@ -108,7 +109,8 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
     earlier = [record for record in records if not known.contents.keys() & _ingested(record)]
     files = source.files()
     hashed, rejects = hash_files(files)
-    done = known.contents.keys() | {content for record in earlier for content in record.contents}
+    done = known.contents.keys() | {content for record in earlier for content in record.done}
+    done |= LeftOut(uri, settings.digest()).contents()
     todo, duplicates = _unseen(hashed, done)
     in_ledger = {clip.identity: clip.split for record in earlier for clip in record.clips}
     fixed = _fixed_splits(files)
@@ -198,6 +200,9 @@ def _prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) ->
         if unfinished:
             fragments.remove_unreferenced(lance.dataset(uri))
         _keep_someone_for_training(uri, ledger)
+        with_clips = _read_table(uri, settings).contents.keys()
+        gave_none = {content for record in records for content in record.done} - with_clips
+        LeftOut(uri, settings.digest()).add(gave_none)
         ledger.clear()
     return report.with_table(ClipTable.open(uri))
 
@@ -294,6 +299,7 @@ def _cut_shard(
     if not files:
         return _outcome()
     contents: list[str] = []
+    again: list[str] = []
     clips: list[ClipSummary] = []
     rejects: list[Reject] = []
     unexpected: list[Exception] = []
@@ -305,6 +311,8 @@ def _cut_shard(
                 contents.append(content)
                 cut, left_out = cut_file(footage_of(file), content, split, settings)
                 rejects.extend(left_out)
+                if any(reject.again for reject in left_out):
+                    again.append(content)
                 for row in cut:
                     seconds = row["num_frames"] / row["fps"]
                     clips.append(
@@ -330,6 +338,7 @@ def _cut_shard(
                 contents=tuple(contents),
                 clips=tuple(clips),
                 rejects=tuple(rejects),
+                again=tuple(again),
             )
         )
     except OSError as error:

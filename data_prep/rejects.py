@@ -18,6 +18,8 @@ class Reject:
     """Beginning of the part that was left out; None for the whole file."""
     end_s: float | None = None
     """Its end."""
+    again: bool = False
+    """Whether another try may go better: it could not be read, which says nothing of what is in it."""
 
     @property
     def kind(self) -> str:

@@ -218,7 +218,7 @@ class Maker:
         unnamed = Case(fate="left out", words="^its name is not UTF-8: rename it$")
         self.put(b"not \xff\xfe text.mp4", self.film(".mp4", sound_codec="ac3", rate=48_000), unnamed)
         (self._folder / "dead link.mp4").symlink_to("gone.mp4")
-        self._add("gone.mp4", Case(fate="left out", words="^cannot be read: No such file"))
+        self._add("dead link.mp4", Case(fate="left out", words="^cannot be read: No such file"))
         os.mkfifo(self._folder / "pipe.mp4")
         self._add("pipe.mp4", Case(fate="left out", words="^cannot be read: not a regular file$"))
 

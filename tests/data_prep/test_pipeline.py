@@ -13,6 +13,7 @@ import pytest
 import ray
 
 from data_prep.cut_settings import CutSettings
+from data_prep.cutting import cut_file
 from data_prep.pipeline import prepare, survey
 from data_prep.sources import FolderSource, HDTFSource, open_source
 from data_prep.splits import Splits
@@ -66,6 +67,7 @@ def test_rejects_are_counted_listed_and_do_not_stop_the_run(footage, tmp_path):
     assert "added 3 clips of 3 identities" in report.text()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "clips.lance",
+        "clips.lance.left_out",
         "clips.lance.rejects.jsonl",
     ]
 
@@ -85,6 +87,26 @@ def test_again_adds_nothing_and_growth_only_what_is_new(footage, tmp_path):
     after = {row["clip_id"]: row for row in ClipTable.open(str(uri)).rows()}
     assert len(after) == 5
     assert {clip_id: after[clip_id] for clip_id in before} == before
+
+
+def test_what_gave_no_clip_is_not_cut_again_but_what_could_not_be_read_is(footage, tmp_path, monkeypatch):
+    folder, uri = footage(2), tmp_path / "clips.lance"
+    (folder / "cem.mp4").write_bytes(b"no video at all")
+    assert [reject.path.rpartition("/")[2] for reject in run(folder, uri).rejects] == ["cem.mp4"]
+    plan = survey(FolderSource(folder=folder), str(uri), SETTINGS, Splits())
+    assert (plan.known, plan.todo) == (3, ())
+    again = run(folder, uri)
+    assert (again.known, again.rejects, again.table_rows) == (3, (), 2)
+    # Other settings may make something of it, and whoever removes the file has it tried again.
+    (tmp_path / "clips.lance.left_out").unlink()
+    assert len(run(folder, uri).rejects) == 1
+    # What is only out of reach for the moment is no matter of its content.
+    monkeypatch.setattr(
+        "data_prep.sources.footage.Footage.media", lambda _: (_ for _ in ()).throw(OSError("away"))
+    )
+    footage_ = FolderSource(folder=folder).files()[0]
+    rows, (reject,) = cut_file(footage_, "c", "train", SETTINGS)
+    assert (rows, reject.again, reject.reason) == ([], True, "away")
 
 
 def test_a_table_of_another_size_is_refused(footage, tmp_path):
@@ -288,7 +310,7 @@ def test_parts_and_regions_of_files_travel_to_the_tasks(heads, tmp_path):
     assert (row["provenance"]["start_s"], row["provenance"]["end_s"]) == (0.0, 1.0)
     assert row["crop_box"][0] > 100, "the person on the right"
     again = prepare(source, str(uri), settings, Splits())
-    assert (again.known, len(again.clips), again.table_rows) == (1, 0, 1)
+    assert (again.known, len(again.clips), again.table_rows) == (2, 0, 1)
 
 
 def test_a_table_of_an_earlier_version_grows(footage, tmp_path):

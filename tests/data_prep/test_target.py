@@ -86,7 +86,8 @@ def check_finished(folder: Path, uri: Path, fresh: Path) -> None:
     # What the failed run wrote is part of the table or gone.
     fragments = ClipTable.open(str(uri)).dataset.get_fragments()
     assert len(list((uri / "data").glob("*.lance"))) == len(fragments)
-    assert {path.name for path in uri.parent.iterdir()} - {BALLAST} == {uri.name, f"{uri.name}.rejects.jsonl"}
+    beside = {f"{uri.name}.rejects.jsonl"} | ({f"{uri.name}.left_out"} if report.rejects else set())
+    assert {path.name for path in uri.parent.iterdir()} - {BALLAST} == {uri.name, *beside}
 
 
 @contextmanager

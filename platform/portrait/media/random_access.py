@@ -69,7 +69,7 @@ def _from_packets(mp4: bytes, table: PacketTable, wanted: list[int]) -> dict[int
         members = {index for index, its in zip(wanted, groups, strict=True) if its == group}
         for frame in _decoded(decoder, mp4, table, range(int(table.keys[group]), max(members) + 1)):
             if frame.pts in members:
-                pictures[frame.pts] = rgb_pixels(frame, convert)
+                pictures[frame.pts] = _whole_pixels(frame, convert)
     return pictures
 
 
@@ -84,6 +84,13 @@ def _decoded(
         yield from decoder.decode(packet)
     yield from decoder.decode(None)
     decoder.flush_buffers()
+
+
+def _whole_pixels(frame: VideoFrame, convert: VideoReformatter) -> np.ndarray:
+    """RGB of a frame that FFmpeg decoded without having to guess a part of it."""
+    if frame.is_corrupt:
+        raise ValueError("clip: damaged, a part of it can't be decoded")
+    return rgb_pixels(frame, convert)
 
 
 def _from_container(mp4: bytes, wanted: list[int]) -> dict[int, np.ndarray]:
@@ -135,7 +142,7 @@ def _decode_run(
     for frame in container.decode(stream):
         index = round((frame.pts or 0) / ticks)
         if index in indices:
-            pictures[index] = rgb_pixels(frame, convert)
+            pictures[index] = _whole_pixels(frame, convert)
         if index >= last:
             break
     return pictures

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import lance
@@ -68,6 +69,8 @@ LATER_COLUMNS = ("brightness", "rivals")
 GROUP_OF_PICTURES = 16
 """Frames from one key frame to the next in the stored videos: short groups make random windows cheap to decode."""
 _BLOBS = ("video", "audio")
+_LOOKING_UP = Lock()
+"""Several readers that begin together look up a column's blobs once."""
 _COLUMNS = tuple(name for name in CLIPS_SCHEMA.names if name not in _BLOBS)
 
 
@@ -150,8 +153,9 @@ class ClipTable:
         return {}
 
     def _read(self, column: str, indices: Sequence[int]) -> list[bytes]:
-        if column not in self._local and is_local(self.dataset):
-            self._local[column] = LocalBlobs(self.dataset, column)
+        with _LOOKING_UP:
+            if column not in self._local and is_local(self.dataset):
+                self._local[column] = LocalBlobs(self.dataset, column)
         local = self._local.get(column)
         found = [local.read(int(i)) if local else None for i in indices]
         absent = [int(i) for i, data in zip(indices, found, strict=True) if data is None]

@@ -133,9 +133,3 @@ def read_columns(dataset: lance.LanceDataset, columns: Sequence[str]) -> list[di
 def remove_unreferenced(dataset: lance.LanceDataset) -> None:
     """Deletes data files that no version holds: what a killed writer left. Only for a table with no other writer."""
     dataset.cleanup_old_versions(older_than=timedelta(days=36_500), delete_unverified=True)
-
-
-def json_metadata(dataset: lance.LanceDataset, key: str) -> Any:
-    """A JSON value kept in the table's metadata, or None."""
-    text = dataset.metadata.get(key)
-    return None if text is None else json.loads(text)

@@ -57,7 +57,8 @@ class LocalBlobs:
         numbers = numbers.reshape(-1)
         here &= np.array([path is not None for path in self._paths], bool)[numbers]
         self._file_of = np.where(here, numbers, _NOT_HERE).astype(np.int32)
-        self._open = lru_cache(MAX_OPEN_FILES)(self._open_file)
+        # Of a function that knows nothing of this object: the files close as soon as it is dropped.
+        self._open = lru_cache(MAX_OPEN_FILES)(FileIO)
         self._compare(kinds)
 
     def _compare(self, kinds: np.ndarray) -> None:
@@ -80,21 +81,18 @@ class LocalBlobs:
         number = int(self._file_of[index])
         if number == _NOT_HERE:
             return None
-        size = int(self._sizes[index])
+        path, size = self._paths[number], int(self._sizes[index])
+        assert path is not None  # else its rows are not here
         try:
             # The file stays open for as long as this name holds it, even if others push it out of the cache.
-            file = self._open(number)
+            file = self._open(path)
             data = os.pread(file.fileno(), size, int(self._positions[index]))
-        except OSError:
-            # Lance will say what is wrong with it.
+        except FileNotFoundError:
             self._file_of[self._file_of == number] = _NOT_HERE
             return None
+        except OSError:  # Lance may read it, or says what is wrong
+            return None
         return data if len(data) == size else None
-
-    def _open_file(self, number: int) -> FileIO:
-        path = self._paths[number]
-        assert path is not None  # else its rows are not here
-        return FileIO(path)
 
 
 def _integers(values: pa.Array) -> np.ndarray:

@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import lance
 import pyarrow as pa
@@ -31,6 +32,10 @@ def write(uri: str, blobs: Sequence[bytes | None]) -> lance.LanceDataset:
     columns = [pa.array(range(len(blobs)), pa.int32()), lance.blob_array(list(blobs))]
     batch = pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
     return fragments.commit(uri, SCHEMA, fragments.write_fragments(uri, SCHEMA, [batch]))
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def by_lance(dataset: lance.LanceDataset) -> list[bytes | None]:
@@ -116,9 +121,13 @@ def test_more_files_than_are_kept_open(uri, monkeypatch):
     for i in range(6):
         dataset = write(uri, [bytes([i]) * 1_000])
     blobs = LocalBlobs(dataset, "blob")
+    before = open_files()
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(blobs.read, list(range(6)) * 50))
     assert read == [bytes([i]) * 1_000 for i in range(6)] * 50
+    assert open_files() <= before + 2
+    del blobs
+    assert open_files() < before, "without the help of the collector of cycles"
 
 
 def test_a_table_that_was_moved_while_open(uri, tmp_path):
