@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from data_prep.filters import Filters
+from portrait.metrics.synchrony import MAX_OFFSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +57,14 @@ class CutSettings:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 <= self.min_face_found <= 1:
             raise ValueError(f"min_face_found must be in 0 … 1, got {self.min_face_found}")
-        if self.align_sound and self.filters.min_sync_confidence is None:
-            raise ValueError(
-                "align_sound needs filters.min_sync_confidence (3 is usual): an offset that SyncNet is not sure of "
-                "would tear lips and sound apart"
-            )
+        if self.align_sound:
+            sure, most = self.filters.min_sync_confidence, self.filters.max_sync_offset
+            if sure is None or sure <= 0 or most is None or most >= MAX_OFFSET:
+                raise ValueError(
+                    "align_sound needs filters.min_sync_confidence above 0 (3 is usual) and filters.max_sync_offset "
+                    f"below {MAX_OFFSET} (6 is usual): an offset that SyncNet is not sure of, or at the edge of its "
+                    "search, would tear lips and sound apart"
+                )
 
     def digest(self) -> str:
         """Hash of the settings."""

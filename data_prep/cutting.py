@@ -36,12 +36,17 @@ from portrait.faces import (
 from portrait.media.audio import SAMPLE_RATE, encode_flac
 from portrait.media.picture import Picture, ReducedPictures, grey_levels
 from portrait.media.video import encode_video, iter_pictures, read_soundtrack
+from portrait.metrics.synchrony import MAX_OFFSET
 from portrait.storage.clips import GROUP_OF_PICTURES
 
 FPS = 25
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 LONGEST_SIDE = 1920
 """Larger pictures are halved as they are read: ten seconds of them must fit into memory."""
+
+
+class _NoSoundError(ValueError):
+    """The sound has ended before."""
 
 
 @dataclass
@@ -81,9 +86,10 @@ def cut_file(
         audio = _soundtrack(media, footage)
         for stretch in _stretches(media, footage, settings):
             try:
+                _check_sound(stretch, audio, footage.label)
                 row = _portrait_row(stretch, audio, settings, footage)
                 reason = settings.filters.reason(row)
-            except NoFaceError as error:
+            except (NoFaceError, _NoSoundError) as error:
                 row, reason = {}, _reason(error, footage.label)
             if reason is not None:
                 start, end = stretch.first / FPS, (stretch.first + len(stretch.pictures)) / FPS
@@ -204,6 +210,17 @@ def _portrait_row(
     }
 
 
+def _check_sound(stretch: _Stretch, audio: np.ndarray, name: str) -> None:
+    """A mouth that talks in silence teaches that speech has no sound.
+
+    Raises:
+        _NoSoundError: the sound ends before half of the stretch.
+    """
+    middle = stretch.first + len(stretch.pictures) / 2
+    if len(audio) < middle * SAMPLES_PER_FRAME:
+        raise _NoSoundError(f"{name}: the sound has ended at {len(audio) / SAMPLE_RATE:.2f} s")
+
+
 def _sound_of(audio: np.ndarray, first_frame: int, num_frames: int) -> np.ndarray:
     """The sound of frames, float32 [640 · num_frames]; silence before its beginning and after its end."""
     first, end = first_frame * SAMPLES_PER_FRAME, (first_frame + num_frames) * SAMPLES_PER_FRAME
@@ -248,9 +265,11 @@ def load_networks(settings: CutSettings) -> None:
 
 
 def _soundtrack(media: str | bytes, footage: Footage) -> np.ndarray:
-    """The file's sound on the clock of its pictures, float32 [S], up to the end of the part that is wanted."""
-    num_samples = None if footage.end_s is None else round(footage.end_s * SAMPLE_RATE)
-    audio = read_soundtrack(media, num_samples=num_samples, name=footage.label)
+    """The file's sound on the clock of its pictures, float32 [S], up to its end or a little after the part that is
+    wanted: by so much may it be moved.
+    """
+    most = None if footage.end_s is None else round((footage.end_s + MAX_OFFSET / FPS) * SAMPLE_RATE)
+    audio = read_soundtrack(media, max_samples=most, name=footage.label)
     if audio is None:
         raise ValueError("no audio track")
     return audio

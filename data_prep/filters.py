@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -33,6 +34,9 @@ class Filters:
     """Greatest distance of the lips from the sound in frames, by a SyncNet; clips without one are left out."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if (value := getattr(self, field.name)) is not None and math.isnan(value):
+                raise ValueError(f"filters: {field.name} must be a number, got {value}")
         for name in ("motion", "brightness"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if low is not None and high is not None and low > high:

@@ -62,7 +62,8 @@ class PrepareData:
     """SyncNet's weights (syncnet_v2.model), which measure every clip's sync confidence and offset. Without them only
     what VoxCeleb2's face tracks say is known."""
     align_sound: bool = False
-    """Whether the sound is moved by the offset of the lips; needs --filters.min-sync-confidence (3 is usual)."""
+    """Whether the sound is moved by the offset of the lips; needs --filters.min-sync-confidence (3 is usual) and
+    --filters.max-sync-offset (6 is usual)."""
     filters: Filters = field(default_factory=Filters)
     """Which clips are good enough."""
     dry_run: bool = False

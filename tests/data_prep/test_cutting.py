@@ -241,3 +241,16 @@ def test_media_in_an_archive_are_read_from_there(heads, tmp_path):
     assert inside["audio"] == alone["audio"]
     assert inside["provenance"]["content"] == alone["provenance"]["content"]
     assert inside["provenance"]["path"].endswith("all.bin: a.mp4")
+
+
+def test_where_the_sound_has_ended_there_is_no_clip(heads, tmp_path):
+    source = read_video(heads[0])
+    assert source.audio is not None
+    frames = np.concatenate([source.frames, source.frames[::-1], source.frames])
+    write_mp4(tmp_path / "mute.mp4", frames, source.audio[: 32 * 640])
+    rows, rejects = cut(tmp_path / "mute.mp4", replace(SETTINGS, max_clip_seconds=1.2))
+    assert [row["provenance"]["start_s"] for row in rows] == [0.0]
+    assert [(reject.start_s, reject.reason) for reject in rejects] == [
+        (1.2, "the sound has ended at 1.28 s"),
+        (2.4, "the sound has ended at 1.28 s"),
+    ]

@@ -48,3 +48,8 @@ def test_what_was_not_measured_can_not_pass():
 def test_bounds_that_no_clip_can_meet_are_refused():
     with pytest.raises(ValueError, match="min_motion must be at most max_motion"):
         Filters(min_motion=3.0, max_motion=1.0)
+
+
+def test_a_threshold_is_a_number():
+    with pytest.raises(ValueError, match="min_sharpness must be a number, got nan"):
+        Filters(min_sharpness=float("nan"))

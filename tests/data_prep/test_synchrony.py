@@ -134,7 +134,7 @@ def test_without_a_syncnet_the_collection_is_believed(film):
 
 @pytest.mark.parametrize("sound_late", [-5, 3])
 def test_the_sound_is_moved_to_the_lips(film, weights, sound_late):
-    sure = Filters(min_sync_confidence=0.05)
+    sure = Filters(min_sync_confidence=0.05, max_sync_offset=6)
     settings = replace(SETTINGS, syncnet=weights, align_sound=True, filters=sure)
     (row,), _ = cut(film(sound_late), settings)
     assert row["sync_offset"] == -sound_late  # as it was in the footage
@@ -156,9 +156,26 @@ def test_what_is_out_of_sync_or_not_sure_is_left_out(film, weights):
     assert reject.reason.startswith("sync_confidence 0.")
 
 
-def test_nobody_moves_sound_by_an_offset_that_is_not_sure():
+def test_the_end_of_a_part_has_the_sound_that_lies_behind_it(film, weights):
+    sure = Filters(min_sync_confidence=0.05, max_sync_offset=6)
+    settings = replace(SETTINGS, syncnet=weights, align_sound=True, filters=sure)
+    (row,), _ = cut(film(5), settings, end_s=2.0)
+    loud = np.abs(decode_flac(row["audio"]).reshape(-1, 640)).mean(1) > 0.05
+    assert loud.tolist() == [any(beat <= i < beat + 5 for beat in BEATS) for i in range(row["num_frames"])]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(),
+        Filters(min_sync_confidence=3),
+        Filters(min_sync_confidence=0, max_sync_offset=6),
+        Filters(min_sync_confidence=3, max_sync_offset=15),
+    ],
+)
+def test_nobody_moves_sound_by_an_offset_that_is_not_sure(filters):
     with pytest.raises(ValueError, match=r"align_sound needs filters\.min_sync_confidence"):
-        replace(SETTINGS, align_sound=True)
+        replace(SETTINGS, align_sound=True, filters=filters)
 
 
 def test_weights_that_are_not_there_are_no_fault_of_the_film(film, tmp_path):

@@ -33,6 +33,8 @@ SAMPLE_RATE = 16_000
 TrackPiece: TypeAlias = tuple[np.ndarray, int, float]
 """Samples float32 [S] at their own rate, that rate in Hz, and the time of the track's first sample in seconds."""
 _MAX_GAP_SECONDS = 60.0
+MAX_CLOCK_BACK_SECONDS = 1.0
+"""Timestamps that go back by more are another file's, joined to this one: less is jitter."""
 
 
 def read_audio(source: MediaSource, *, name: str | None = None) -> np.ndarray:
@@ -114,6 +116,11 @@ def iter_track(
         # Containers with a coarse clock (Matroska: milliseconds) jitter around the true time: only a real jump
         # moves it.
         if abs(offset) > rate // 100:
+            if offset < -rate * MAX_CLOCK_BACK_SECONDS:
+                raise ValueError(
+                    f"{label}: damaged sound at {float(expected):.2f} s, the clock goes back by {-offset / rate:.0f} s "
+                    "(files joined end to end? remux them)"
+                )
             if offset > rate * _MAX_GAP_SECONDS:
                 raise ValueError(
                     f"{label}: damaged sound, a gap of {offset / rate:.0f} s at {float(expected):.2f} s"

@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from portrait.media.audio import SAMPLE_RATE, TrackPiece, at_sample_rate, iter_track
+from portrait.media.audio import MAX_CLOCK_BACK_SECONDS, SAMPLE_RATE, TrackPiece, at_sample_rate, iter_track
 from portrait.media.container import (
     MediaSource,
     is_cut_off,
@@ -144,7 +144,11 @@ def read_video(
 
 
 def read_soundtrack(
-    source: MediaSource, *, num_samples: int | None = None, name: str | None = None
+    source: MediaSource,
+    *,
+    num_samples: int | None = None,
+    max_samples: int | None = None,
+    name: str | None = None,
 ) -> np.ndarray | None:
     """Reads a video's sound on the clock of its pictures: sample 0 is heard when the first picture is shown.
 
@@ -153,6 +157,7 @@ def read_soundtrack(
     Args:
         source: path or content.
         num_samples: cut or pad with silence to this many; None keeps the track's own length.
+        max_samples: cut to this many, and never pad.
         name: what to call the file in errors.
 
     Returns:
@@ -166,12 +171,13 @@ def read_soundtrack(
         if first is None:
             raise ValueError(f"{label}: no picture could be decoded")
         video_start = float(first.time or 0.0)
-    until = None if num_samples is None else video_start + num_samples / SAMPLE_RATE + 0.5
+    most = num_samples if max_samples is None else max_samples
+    until = None if most is None else video_start + most / SAMPLE_RATE + 0.5
     with open_media(source, name=name) as container:
         track = iter_track(container, label=label, until_s=until)
         audio = at_sample_rate(_from_time(track, video_start, label))
     if num_samples is None:
-        return audio
+        return audio[:most]
     return np.pad(audio[:num_samples], (0, max(0, num_samples - audio.size)))
 
 
@@ -321,6 +327,11 @@ def _constant_rate(
             previous_time = 0.0 if frame.time is None else float(frame.time) - start
             continue
         time = (float(frame.time) - start) if frame.time is not None else previous_time + period
+        if time < previous_time - MAX_CLOCK_BACK_SECONDS:
+            raise ValueError(
+                f"{label}: damaged at {previous_time:.2f} s, the clock goes back by {previous_time - time:.0f} s "
+                "(files joined end to end? remux them)"
+            )
         if time <= previous_time:
             continue  # a broken or repeated timestamp: the picture has no time of its own
         if time - previous_time > _MAX_GAP_SECONDS:

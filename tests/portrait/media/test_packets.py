@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import av
+import av.error
 import cv2
 import numpy as np
 import pytest
@@ -115,3 +117,30 @@ def test_a_header_that_promises_more_than_there_is(clip: bytes) -> None:
     assert packet_table(clip[: clip.index(b"moov") - 4]) is None
     assert packet_table(b"") is None
     assert packet_table(b"\x00\x00\x00\x08moov") is None
+
+
+def _flagged(mp4: bytes) -> bool:
+    """Whether FFmpeg says of a frame that it had to guess a part of it, or decodes fewer than there are."""
+    try:
+        with av.open(io.BytesIO(mp4)) as container:
+            frames = list(container.decode(video=0))
+    except av.error.FFmpegError:
+        return True
+    return len(frames) < 16 or any(frame.is_corrupt for frame in frames)
+
+
+def test_what_ffmpeg_had_to_guess_is_refused() -> None:
+    """It conceals what it can't decode, and says so: a smear must not be trained on."""
+    rng = np.random.default_rng(3)
+    clip = encode_video(rng.integers(0, 255, (16, 64, 80, 3), np.uint8))
+    table, refused = _table(clip), 0
+    for _ in range(60):
+        damaged = bytearray(clip)
+        packet = int(rng.integers(16))
+        place = int(table.offsets[packet]) + int(rng.integers(60, int(table.sizes[packet])))
+        damaged[place] ^= 1 << int(rng.integers(8))
+        if _flagged(bytes(damaged)):
+            refused += 1
+            with pytest.raises(ValueError, match="clip: damaged"):
+                decode_window(bytes(damaged), range(16))
+    assert refused > 20
