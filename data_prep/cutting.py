@@ -135,6 +135,11 @@ def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> I
         elif len(held) == longest + (LOOKAHEAD if shots else 0):
             yield stretch(longest)
             first, held = first + longest, held[longest:]
+    for cut in shots.finish() if shots else ():
+        length = beginning + cut - first
+        if length >= shortest:
+            yield stretch(min(length, longest))
+        first, held = first + length, held[length:]
     if len(held) >= shortest:
         yield stretch(min(len(held), longest))
 

@@ -36,6 +36,7 @@ class ShotDetector:
         self._recent: deque[np.ndarray] = deque(maxlen=2 * LOOKAHEAD + 1)
         self._seen = 0
         self._waiting: deque[int] = deque()
+        self._begun = False
 
     def push(self, frame: np.ndarray) -> int | None:
         """Takes the next frame, RGB uint8 [H, W, 3], of any size: `WIDTH` pixels across say as much as more.
@@ -45,6 +46,21 @@ class ShotDetector:
         """
         step = max(1, frame.shape[1] // WIDTH)
         small = cv2.cvtColor(np.ascontiguousarray(frame[::step, ::step]), cv2.COLOR_RGB2BGR)
+        if not self._begun:
+            # As if the first picture had stood before: a cut right behind it has neighbours to be compared with.
+            self._begun = True
+            for _ in range(LOOKAHEAD):
+                self._take(small)
+        return self._take(small)
+
+    def finish(self) -> list[int]:
+        """Shots that begin in the last `LOOKAHEAD` frames, as if the last picture stood on; no frame may follow."""
+        if not self._begun:
+            return []
+        cuts = [self._take(self._recent[-1]) for _ in range(LOOKAHEAD)]
+        return [cut for cut in cuts if cut is not None]
+
+    def _take(self, small: np.ndarray) -> int | None:
         self._recent.append(small)
         cuts = self._detector.process_frame(FrameTimecode(self._seen, fps=float(self._fps)), small)
         self._waiting.extend(cut.frame_num for cut in cuts)
@@ -52,7 +68,8 @@ class ShotDetector:
         self._seen += 1
         if not self._waiting or self._waiting[0] > at:
             return None
-        return at if self._waiting.popleft() == at and not self._comes_back() else None
+        found = self._waiting.popleft() == at and not self._comes_back()
+        return at - LOOKAHEAD if found else None  # counted without the pictures before the first
 
     def _comes_back(self) -> bool:
         """Whether a picture from before the change in the middle of what is remembered is seen again after it."""

@@ -186,6 +186,8 @@ def judges_of(config: Evaluate, device: str) -> talking.Judges:
         FileNotFoundError: a file is not there.
         ValueError: a file holds something else, or what they judge is not given.
     """
+    if config.source is not None and config.clips is None:
+        raise ValueError("--source: a source is one of a table's, give --clips")
     if config.syncnet or config.identity_weights or config.detector:
         for name in ("clips", "generator"):
             if getattr(config, name) is None:

@@ -6,7 +6,7 @@ video's own figures are what a perfect generator would reach. Shapes: T frames.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -69,28 +69,29 @@ def measure_talking(
 
     Returns:
         `sync_confidence` (S_C) and `sync_distance` (S_D) with a SyncNet, `identity` (cosine with the references) with
-        an embedder. A video without a face that can be found has no part in the means; `without_face` counts the
-        generated ones.
+        an embedder; all over those clips of which both videos could be judged. `sync_lost` and `identity_lost` count
+        the clips of which only the true one could: the generated one shows no face that can be found.
     """
     encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
     pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
     found: defaultdict[str, list[float]] = defaultdict(list)
-    without_face = 0
+    lost: Counter[str] = Counter()
     for spoken in clips:
         shown = spoken.clip.references[:references]
         made = generate(pipeline, vae, shown, spoken.audio)[: len(spoken.clip.frames)]
         judged = _judge(made, spoken.audio, shown, judges)
-        without_face += not judged
-        for suffix, figures in (
-            ("", judged),
-            ("_true", _judge(spoken.clip.frames, spoken.audio, shown, judges)),
-        ):
-            for name, value in figures.items():
-                found[f"{name}{suffix}"].append(value)
-    return {
-        **{name: float(np.mean(values)) for name, values in found.items()},
-        "without_face": float(without_face),
-    }
+        for name, true in _judge(spoken.clip.frames, spoken.audio, shown, judges).items():
+            if name in judged:
+                found[name].append(judged[name])
+                found[f"{name}_true"].append(true)
+            else:
+                lost[name] += 1
+    figures = {name: float(np.mean(values)) for name, values in found.items()}
+    if judges.syncnet is not None:
+        figures["sync_lost"] = float(lost["sync_confidence"])
+    if judges.embedder is not None:
+        figures["identity_lost"] = float(lost["identity"])
+    return figures
 
 
 def _judge(frames: np.ndarray, audio: np.ndarray, references: np.ndarray, judges: Judges) -> dict[str, float]:

@@ -14,7 +14,7 @@ def cuts(frames):
         if cut is not None:
             assert cut == number - LOOKAHEAD
             found.append(cut)
-    return found
+    return found + detector.finish()
 
 
 def scene(seed, length, step=0):
@@ -31,6 +31,16 @@ def scene(seed, length, step=0):
 def test_a_shot_begins_with_the_first_frame_of_the_other_picture():
     frames = np.concatenate([scene(0, 20), scene(1, 7), scene(2, 20)])
     assert cuts(frames) == [20, 27]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 37, 38, 39])
+def test_a_shot_of_a_few_frames_at_either_end_is_found(at):
+    """Spans of footage are often cut next to its own cuts; a clip's first and last picture become references."""
+    assert cuts(np.concatenate([scene(0, at), scene(1, 40 - at)])) == [at]
+
+
+def test_a_moving_camera_is_no_cut_at_either_end():
+    assert cuts(scene(0, 8, step=6)) == []
 
 
 def test_a_moving_camera_is_no_cut():
