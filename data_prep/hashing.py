@@ -19,6 +19,7 @@ def hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], lis
     """Content hash of every file, in the files' order; files that cannot be read become rejects."""
     # A name on a disk may be any bytes; tables and reports hold text only.
     nameable = [i for i, file in enumerate(files) if _is_text(file.label) and _is_text(file.identity)]
+    sound = [i for i in nameable if files[i].problem is None]
     rejects = [
         Reject(
             path=os.fsencode(files[i].label).decode(errors="replace"),
@@ -26,8 +27,11 @@ def hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], lis
         )
         for i in sorted(set(range(len(files))) - set(nameable))
     ]
+    rejects += [
+        Reject(path=file.label, reason=file.problem, again=True) for file in files if file.problem is not None
+    ]
     hashed: dict[int, str] = {}
-    rows = [{"index": i, **asdict(files[i])} for i in nameable]
+    rows = [{"index": i, **asdict(files[i])} for i in sound]
     with Progress("reading files", total=len(rows), unit="file") as progress:
         for row in ray.data.from_items(rows).map(_hash_row).iter_rows() if rows else ():
             if row["error"]:

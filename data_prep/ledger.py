@@ -47,6 +47,8 @@ class Record:
     """The clips in the fragments."""
     rejects: tuple[Reject, ...]
     """What was left out."""
+    died: bool = False
+    """Whether a worker died of it: what that one had written is nobody's."""
     again: tuple[str, ...] = ()
     """Of the contents, those that could not be read and are to be tried again."""
 
@@ -62,6 +64,8 @@ class Ledger:
     def __init__(self, table_uri: str, settings_digest: str) -> None:
         """The ledger of a table for one set of settings; nothing is made yet."""
         self._root_uri = f"{table_uri.rstrip('/')}.ingest"
+        self.watch_folder = f"{self._root_uri}/watch"
+        """For `deaths.Watch`."""
         self._settings = settings_digest
 
     def begin(self) -> bool:
@@ -137,4 +141,5 @@ def _read(filesystem: fs.FileSystem, path: str) -> Record:
         clips=tuple(ClipSummary(**clip) for clip in data["clips"]),
         rejects=tuple(Reject(**reject) for reject in data["rejects"]),
         again=tuple(data["again"]),
+        died=data["died"],
     )

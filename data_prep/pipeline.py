@@ -8,6 +8,7 @@ there twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import uuid
@@ -24,6 +25,7 @@ from pyarrow import fs
 
 from data_prep.cut_settings import CutSettings
 from data_prep.cutting import cut_file, load_networks
+from data_prep.deaths import MAX_DEATHS, Watch
 from data_prep.hashing import footage_of, hash_files
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
 from data_prep.left_out import LeftOut
@@ -102,6 +104,7 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
             clips were cut with other settings, or a network is none.
     """
     load_networks(settings)
+    fragments.check_target(uri)
     _quieten_ray_data()
     known = _read_table(uri, settings)
     # A record whose clips are in the table is left from a run that was killed between its commit and its end.
@@ -197,7 +200,7 @@ def _prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) ->
         with writing(uri):
             _commit(uri, settings, records)
     with writing(uri, GROWN):
-        if unfinished:
+        if unfinished or any(record.died for record in records):
             fragments.remove_unreferenced(lance.dataset(uri))
         _keep_someone_for_training(uri, ledger)
         with_clips = _read_table(uri, settings).contents.keys()
@@ -303,13 +306,20 @@ def _cut_shard(
     clips: list[ClipSummary] = []
     rejects: list[Reject] = []
     unexpected: list[Exception] = []
+    names = " ".join([run, *(file["content"] for file in files)])
+    watch = Watch(ledger.watch_folder, hashlib.sha256(names.encode()).hexdigest()[:32])
 
     def rows() -> Iterator[dict[str, Any]]:
         try:
             for file in files:
                 content, split, fixed = file.pop("content"), file.pop("split"), file.pop("fixed")
                 contents.append(content)
-                cut, left_out = cut_file(footage_of(file), content, split, settings)
+                footage = footage_of(file)
+                if watch.begin(content):
+                    cut, left_out = cut_file(footage, content, split, settings)
+                else:
+                    reason = f"whoever cut it died, {MAX_DEATHS} times: it crashes a decoder, or wants too much memory"
+                    cut, left_out = [], [Reject(path=footage.label, reason=reason, again=True)]
                 rejects.extend(left_out)
                 if any(reject.again for reject in left_out):
                     again.append(content)
@@ -331,6 +341,7 @@ def _cut_shard(
 
     try:
         written = write_clips(uri, rows())
+        died = watch.end()
         ledger.add(
             Record(
                 run=run,
@@ -339,9 +350,11 @@ def _cut_shard(
                 clips=tuple(clips),
                 rejects=tuple(rejects),
                 again=tuple(again),
+                died=died,
             )
         )
     except OSError as error:
+        watch.end()
         # Lance turns an error of the rows' iterator into one of its own: the first cause is the one to tell.
         if unexpected:
             raise unexpected[0] from None

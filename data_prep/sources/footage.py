@@ -39,6 +39,8 @@ class Footage:
     """Where it ends; None for the file's end."""
     region: tuple[int, int, int, int] | None = None
     """(x, y, width, height) in pixels of the picture in which the person is; None for anywhere."""
+    problem: str | None = None
+    """What is known to be wrong with it, for which it is left out."""
     sync_confidence: float | None = None
     """How sure a SyncNet was of `sync_offset`, where the collection says."""
     sync_offset: int | None = None

@@ -42,19 +42,28 @@ class WebDatasetSource:
     def files(self) -> list[Footage]:
         """The samples, in the shards' order.
 
+        A shard that breaks off or can't be read is footage with a problem, and so is a sample with a malformed JSON.
+
         Raises:
             FileNotFoundError: no shard there.
-            ValueError: a shard is no tar file or compressed, a sample's JSON is malformed, or no sample has a video.
+            ValueError: no sample has a video, or the shards hold clips that were prepared already.
         """
         pattern, name = compiled_pattern(self.identity_pattern), self.name
         found: list[Footage] = []
+        problems: list[Footage] = []
         index = ray.remote(_index)
-        pending = [index.remote(path) for path in self._paths()]
+        paths = self._paths()
+        pending = [index.remote(path) for path in paths]
         with Progress("reading shards", total=len(pending), unit="shard") as progress:
-            for result in pending:
-                samples, error = ray.get(result)
-                if error:
-                    raise ValueError(error)
+            for path, result in zip(paths, pending, strict=True):
+                samples, problem, prepared = ray.get(result)
+                if prepared:
+                    raise ValueError(
+                        f"{path} holds clips that were prepared already, sound apart from pictures: "
+                        "python -m jobs.import_shards takes them"
+                    )
+                if problem:
+                    problems.append(Footage(path=path, identity="", source=name, problem=problem))
                 for sample in samples:
                     said = sample.pop("said")
                     identity = said.get("identity") or identity_in_path(
@@ -67,12 +76,15 @@ class WebDatasetSource:
                             source=name,
                             licence=said.get("licence") or self.licence,
                             split=said.get("split"),
+                            problem=said.get("problem"),
                         )
                     )
                 progress.advance(1, f"{len(found)} videos")
         if not found:
-            raise ValueError(f"{self.shards}: no sample with a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
-        return found
+            why = "; ".join(f"{problem.path}: {problem.problem}" for problem in problems[:5])
+            kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+            raise ValueError(f"{self.shards}: no sample with a video ({kinds}){'; ' if why else ''}{why}")
+        return found + problems
 
     def _paths(self) -> list[str]:
         if "://" in self.shards:
@@ -87,45 +99,59 @@ class WebDatasetSource:
         return [str(path.resolve()) for path in local]
 
 
-def _index(path: str) -> tuple[list[dict[str, Any]], str]:
-    """Where the videos of a shard lie in it, with what its JSON says; and what is wrong with the shard."""
-    samples: dict[str, dict[str, Any]] = {}
+def _index(path: str) -> tuple[list[dict[str, Any]], str, bool]:
+    """Where the videos of a shard lie in it, with what its JSON says; what is wrong with the shard; and whether it
+    holds prepared clips.
+    """
+    samples: list[dict[str, Any]] = []
     said: dict[str, dict[str, Any]] = {}
+    problem = ""
     try:
         with open_address(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, suffix = _split(member.name)
-                if member.isfile() and suffix in VIDEO_SUFFIXES:
-                    place = {"member": member.name, "offset": member.offset_data, "size": member.size}
-                    samples[key] = {"path": path, **place}
-                elif member.isfile() and suffix == ".json":
-                    said[key] = _said(tar.extractfile(member), f"{path}: {member.name}")
-                elif suffix == ".flac":
-                    return [], (
-                        f"{path} holds clips that were prepared already, sound apart from pictures: "
-                        "python -m jobs.import_shards takes them"
+                if member.isfile() and PurePosixPath(member.name).suffix.lower() in VIDEO_SUFFIXES:
+                    samples.append(
+                        {
+                            "path": path,
+                            "member": member.name,
+                            "offset": member.offset_data,
+                            "size": member.size,
+                        }
                     )
+                elif member.isfile() and suffix == ".json":
+                    said[key] = _said(tar.extractfile(member))
+                elif suffix == ".flac":
+                    return [], "", True
     except (tarfile.TarError, OSError, ImportError) as error:
-        return [], f"{path}: cannot be read as an uncompressed tar file: {error}"
-    except ValueError as error:
-        return [], str(error)
-    return [{**sample, "said": said.get(key, {})} for key, sample in samples.items()], ""
+        problem = f"cannot be read as an uncompressed tar file from here on: {' '.join(str(error).split())}"
+    return [{**sample, "said": _of_sample(sample["member"], said)} for sample in samples], problem, False
+
+
+def _of_sample(member: str, said: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What is said of a video: under its name, or under its sample's, which ends at the first point."""
+    return said.get(member.rpartition(".")[0]) or said.get(_split(member)[0], {})
 
 
 def _split(name: str) -> tuple[str, str]:
-    """(key, suffix) of a member as WebDataset means them: all of a file's name from its first point on is suffix."""
+    """(key, suffix) of a member as WebDataset means them: all of a file's name from its first point on is suffix. A
+    JSON's key ends at its last point, so that it may be of one of several videos.
+    """
     folder, _, file = name.rpartition("/")
+    if file.lower().endswith(".json"):
+        return f"{folder}/{file[:-5]}" if folder else file[:-5], ".json"
     stem, point, rest = file.partition(".")
-    return f"{folder}/{stem}", f".{rest.lower()}" if point else ""
+    return f"{folder}/{stem}" if folder else stem, f".{rest.lower()}" if point else ""
 
 
-def _said(file: Any, label: str) -> dict[str, Any]:
+def _said(file: Any) -> dict[str, Any]:
+    """A sample's JSON, or what is wrong with it as its `problem`."""
     try:
         said = json.load(file)
     except ValueError as error:
-        raise ValueError(f"{label}: no JSON ({error})") from error
+        return {"problem": f"its JSON is none ({error})"}
     if not isinstance(said, dict):
-        raise ValueError(f"{label}: expected an object with identity, split or licence")  # noqa: TRY004 - bad input
+        return {"problem": "its JSON is no object with identity, split or licence"}
     if said.get("split") not in (None, *SPLITS):
-        raise ValueError(f"{label}: split {said['split']!r}, expected {', '.join(SPLITS)}")
-    return said
+        return {"problem": f"its JSON says split {said['split']!r}, expected {', '.join(SPLITS)}"}
+    return {name: said.get(name) for name in ("identity", "split", "licence")}

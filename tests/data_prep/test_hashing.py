@@ -17,7 +17,7 @@ def test_what_is_no_readable_file_is_named_and_stops_nothing(tmp_path, ray_sessi
     ]
     assert {Path(reject.path).name: reject.reason for reject in rejects} == {
         "not \N{REPLACEMENT CHARACTER} text.mp4": "its name is not UTF-8: rename it",
-        "gone.mp4": "cannot be read: No such file or directory",
+        "link.mp4": "cannot be read: No such file or directory",
         "pipe.mp4": "cannot be read: not a regular file",
     }
 

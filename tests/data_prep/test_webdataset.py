@@ -122,11 +122,44 @@ def test_shards_that_cannot_be_used(shards, tmp_path):
         WebDatasetSource(shards=str(tmp_path / "packed.tar")).files()
     for name, sample, message in (
         ("ready", {"mp4": b"x", "flac": b"y"}, "jobs.import_shards"),
-        ("odd", {"mp4": b"x", "json": {"split": "holiday"}}, "split 'holiday'"),
-        ("list", {"mp4": b"x", "json": [1]}, "expected an object"),
         ("none", {"txt": "words"}, "no sample with a video"),
     ):
         with webdataset.TarWriter(str(tmp_path / f"{name}.tar")) as writer:
             writer.write({"__key__": "a", **sample})
         with pytest.raises(ValueError, match=message):
             WebDatasetSource(shards=str(tmp_path / f"{name}.tar")).files()
+
+
+def test_every_video_is_listed_whatever_points_are_in_its_name(tmp_path):
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as writer:
+        writer.write(
+            {"__key__": "talk", "v2.mp4": b"1", "mp4": b"2", "mkv": b"3", "json": {"identity": "ann"}}
+        )
+        writer.write({"__key__": "2024", "01.02.mp4": b"4", "01.02.json": {"identity": "bob"}})
+    files = WebDatasetSource(shards=str(tmp_path / "a.tar")).files()
+    assert {(file.member, file.identity, file.media()) for file in files} == {
+        ("talk.v2.mp4", "ann", b"1"),
+        ("talk.mp4", "ann", b"2"),
+        ("talk.mkv", "ann", b"3"),
+        ("2024.01.02.mp4", "bob", b"4"),
+    }
+
+
+def test_what_is_wrong_with_a_shard_or_a_sample_is_a_reject_and_the_others_are_read(shards, tmp_path):
+    whole = (shards / "raw-00.tar").read_bytes()
+    (shards / "raw-02.tar").write_bytes(whole[: whole.index(b"second") + 2])
+    samples = {"odd": b'{"split": "holiday"}', "list": b"[1]", "torn": b'{"identity": '}
+    with webdataset.TarWriter(str(shards / "raw-03.tar")) as writer:
+        for key, said in samples.items():
+            writer.write({"__key__": key, "mp4": b"x" + key.encode(), "json": said})
+        writer.write({"__key__": "good", "mp4": b"fifth"})
+    hashed, rejects = hash_files(WebDatasetSource(shards=str(shards)).files())
+    assert [file.member for file, _ in hashed][:4] == ["ann/1.mp4", "ann/2.mkv", "bob/1.mp4", "ann/1.mp4"]
+    assert hashed[-1][0].member == "good.mp4"
+    reasons = {reject.path.rpartition("/")[2]: reject.reason for reject in rejects}
+    assert reasons.pop("raw-02.tar").startswith("cannot be read as an uncompressed tar file from here on")
+    assert reasons.pop("raw-03.tar: odd.mp4") == "its JSON says split 'holiday', expected train, val, test"
+    assert reasons.pop("raw-03.tar: list.mp4") == "its JSON is no object with identity, split or licence"
+    assert reasons.pop("raw-03.tar: torn.mp4").startswith("its JSON is none")
+    # The member in which the shard breaks off, if its header is whole.
+    assert all("breaks off" in reason for reason in reasons.values())
