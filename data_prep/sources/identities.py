@@ -59,7 +59,10 @@ class NamedByTable:
                 raise ValueError(
                     f"{self.table} has no column {missing[0]!r}, expected path, identity, perhaps split"
                 )
-            rows = list(reader)
+            try:
+                rows = [{name: (cell or "").strip() for name, cell in row.items() if name} for row in reader]
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{self.table} is not UTF-8: {error}") from error
         for line, row in enumerate(rows, 2):
             if not row["path"] or not row["identity"]:
                 raise ValueError(f"{self.table} line {line}: path and identity must not be empty")

@@ -203,6 +203,16 @@ def test_tables_that_cannot_work(tmp_path, text, error, message):
         source.files()
 
 
+def test_cells_of_a_table_are_read_without_the_space_around_them(tmp_path):
+    touch(tmp_path, "1.mp4", "2.mp4")
+    (tmp_path / "people.csv").write_text("path,identity,split\n1.mp4, ann ,test\n2.mp4,ann, test\n")
+    source = open_source(str(tmp_path), render_folder=tmp_path, identities=tmp_path / "people.csv")
+    assert [(file.identity, file.split) for file in source.files()] == [("ann", "test")] * 2
+    (tmp_path / "people.csv").write_bytes("path,identity\n1.mp4,Zo\xeb\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"people\.csv is not UTF-8"):
+        source.files()
+
+
 def test_two_ways_to_name_people_are_one_too_many(tmp_path):
     for text in (str(tmp_path), f"voxceleb2:{tmp_path}"):
         with pytest.raises(ValueError, match="identity pattern"):

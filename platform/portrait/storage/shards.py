@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,10 +129,14 @@ def import_shards(
         _check_metadata(uri, _metadata(existing), index["metadata"])
     before, counts = len(known), {"read": 0, "added": 0}
 
+    content = hashlib.sha256()
+
     def batches() -> Iterator[pa.RecordBatch]:
         for sample in webdataset.WebDataset(names, shardshuffle=False, empty_check=False):
             counts["read"] += 1
             row = row_of(sample)
+            for suffix in ("json", *MEDIA):
+                content.update(sample[suffix])
             progress(counts["read"])
             if row["clip_id"] in known:
                 continue
@@ -143,6 +148,8 @@ def import_shards(
             yield to_batch([row])
         if index is not None and counts["read"] != index["clips"]:
             raise ValueError(f"{urls}: {counts['read']} clips found, {INDEX} promises {index['clips']}")
+        if index is not None and content.hexdigest() != index.get("content", content.hexdigest()):
+            raise ValueError(f"{urls}: damaged, the clips are not those whose checksum is in {INDEX}")
 
     if existing is not None:
         fragments.add_missing_columns(uri, CLIPS_SCHEMA)
@@ -228,4 +235,8 @@ def _write(uri: str, batches: Iterator[pa.RecordBatch]) -> list[str]:
         if is_new:
             shutil.rmtree(uri, ignore_errors=True)
         cause = reasons[0] if reasons else error
-        raise ValueError(f"nothing was imported: {cause}") from cause
+        words = "; ".join(
+            word for word in cause.args if isinstance(word, str)
+        )  # objects come along with them
+        why = f"damaged archive ({words})" if isinstance(cause, tarfile.TarError) else words
+        raise ValueError(f"nothing was imported: {why}") from cause

@@ -337,3 +337,22 @@ def test_real_clips_open(real_material: Path) -> None:
         assert len(frames) == 10, path.name
         assert frames[0].shape == (info.height, info.width, 3), path.name
         assert info.has_audio, path.name
+
+
+@needs_ffmpeg
+def test_files_joined_end_to_end_are_not_cut_short_in_silence(tmp_path: Path) -> None:
+    """As video discs are often copied: the second file's clock begins again, and nothing of it would be seen."""
+    for name, source in (("a", "testsrc"), ("b", "mandelbrot")):
+        made = f"{source}=size=64x64:rate=25"
+        sound = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]
+        coded = ["-c:v", "mpeg2video", "-c:a", "mp2", "-t", "3", str(tmp_path / f"{name}.mpg")]
+        subprocess.run(
+            ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", made, *sound, *coded], check=True
+        )
+    joined = tmp_path / "c.mpg"
+    joined.write_bytes((tmp_path / "a.mpg").read_bytes() + (tmp_path / "b.mpg").read_bytes())
+    assert len(list(iter_frames(tmp_path / "a.mpg"))) == 75
+    with pytest.raises(ValueError, match=r"c\.mpg: damaged at .* s, the clock goes back by 3 s"):
+        list(iter_frames(joined))
+    with pytest.raises(ValueError, match=r"c\.mpg: damaged sound at .* s, the clock goes back by 3 s"):
+        read_soundtrack(joined)

@@ -133,6 +133,19 @@ def test_damage_is_named_and_the_table_stays_as_it_was(table: ClipTable, tmp_pat
     assert content(ClipTable.open(str(tmp_path / "clips.lance"))) == content(table)
 
 
+def test_a_byte_that_changed_on_the_way_is_noticed(table: ClipTable, tmp_path: Path) -> None:
+    export_shards(table, tmp_path / "shards")
+    (shard,) = (tmp_path / "shards").glob("*.tar")
+    damaged = bytearray(shard.read_bytes())
+    with tarfile.open(shard) as tar:
+        video = next(member for member in tar if member.name.endswith(".mp4"))
+    damaged[video.offset_data + video.size // 2] ^= 1
+    shard.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"nothing was imported: .*the clips are not those whose checksum"):
+        import_shards(tmp_path / "shards", str(tmp_path / "back.lance"))
+    assert not (tmp_path / "back.lance").exists()
+
+
 def test_a_folder_that_is_no_table_keeps_what_it_holds(table: ClipTable, tmp_path: Path) -> None:
     export_shards(table, tmp_path / "shards")
     (tmp_path / "home").mkdir()
