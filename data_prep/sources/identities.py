@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,17 +53,17 @@ class NamedByTable:
     def _rows(self) -> list[dict[str, str]]:
         if not self.table.is_file():
             raise FileNotFoundError(f"no table of identities at {self.table}")
-        with self.table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in ("path", "identity") if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ValueError(
-                    f"{self.table} has no column {missing[0]!r}, expected path, identity, perhaps split"
-                )
-            try:
-                rows = [{name: (cell or "").strip() for name, cell in row.items() if name} for row in reader]
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{self.table} is not UTF-8: {error}") from error
+        try:
+            text = self.table.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.table} is not UTF-8: {error}") from error
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        missing = [name for name in ("path", "identity") if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(
+                f"{self.table} has no column {missing[0]!r}, expected path, identity, perhaps split"
+            )
+        rows = [{name: (cell or "").strip() for name, cell in row.items() if name} for row in reader]
         for line, row in enumerate(rows, 2):
             if not row["path"] or not row["identity"]:
                 raise ValueError(f"{self.table} line {line}: path and identity must not be empty")
