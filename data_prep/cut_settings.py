@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
 
 from data_prep.filters import Filters
 from portrait.metrics.synchrony import MAX_OFFSET
+from portrait.metrics.syncnet import checksum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,18 @@ class CutSettings:
                     "search, would tear lips and sound apart"
                 )
 
+    def stored(self) -> dict[str, Any]:
+        """The settings as a table keeps them: networks by what is in their files, wherever these lie."""
+        values = asdict(self)
+        for name in ("detector", "syncnet"):
+            if (path := values[name]) is not None:
+                values[name] = f"{Path(path).name} {_checksum(path)[:16]}"
+        return values
+
     def digest(self) -> str:
         """Hash of the settings."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.stored(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+_checksum = lru_cache(maxsize=8)(checksum)
+"""A clip's id asks for it every time."""

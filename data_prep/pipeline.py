@@ -227,8 +227,8 @@ def _read_table(uri: str, settings: CutSettings) -> _Known:
     stored = (table.dataset.schema.metadata or {}).get(SETTINGS_KEY.encode())
     # Settings that a table knows nothing of were not there yet: it grows with what is their default now.
     other = _merged(asdict(CutSettings(size=settings.size)), json.loads(stored or "{}"))
-    if stored is not None and other != asdict(settings):
-        own = asdict(settings)
+    own = settings.stored()
+    if stored is not None and other != own:
         name = next(field for field in {**own, **other} if other.get(field) != own.get(field))
         raise ValueError(
             f"{uri} holds clips cut with {name}={other.get(name)!r}, this run has {name}={own.get(name)!r}: "
@@ -368,7 +368,7 @@ def _outcome(files: int = 0, clips: int = 0, rejects: int = 0, error: str = "") 
 
 
 def _commit(uri: str, settings: CutSettings, records: Sequence[Record]) -> None:
-    schema = CLIPS_SCHEMA.with_metadata({SETTINGS_KEY: json.dumps(asdict(settings))})
+    schema = CLIPS_SCHEMA.with_metadata({SETTINGS_KEY: json.dumps(settings.stored())})
     fragments.commit(uri, schema, [fragment for record in records for fragment in record.fragments])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,6 @@ from data_prep.splits import Splits
 from data_prep.target import GROWN, writing
 from jobs import command_line
 from portrait import cluster, presets, tracking
-from portrait.metrics.syncnet import checksum
 from portrait.storage.clips import ClipTable
 
 
@@ -97,9 +96,7 @@ def publish(config: PrepareData, uri: str, settings: CutSettings, report: Report
     filesystem, place = open_filesystem(path)
     with writing(path, GROWN):
         write_text(filesystem, place, text)
-    params = {"source": config.source, "clips": uri, "cut_settings": asdict(settings)}
-    if settings.syncnet is not None:
-        params["syncnet_sha256"] = checksum(settings.syncnet)
+    params = {"source": config.source, "clips": uri, "cut_settings": settings.stored()}
     run = tracking.start_run("portrait", "prepare_data", params, output=_output(config))
     figures = {
         "files": report.files,

@@ -254,3 +254,13 @@ def test_where_the_sound_has_ended_there_is_no_clip(heads, tmp_path):
         (1.2, "the sound has ended at 1.28 s"),
         (2.4, "the sound has ended at 1.28 s"),
     ]
+
+
+def test_a_network_counts_by_its_content_wherever_it_lies(tmp_path):
+    for name, content in (("a/yunet.onnx", b"1"), ("b/yunet.onnx", b"1"), ("c/yunet.onnx", b"2")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(content)
+    same, moved, other = (replace(SETTINGS, detector=str(tmp_path / name / "yunet.onnx")) for name in "abc")
+    assert same.digest() == moved.digest()
+    assert same.digest() not in {other.digest(), SETTINGS.digest()}
+    assert same.stored()["detector"].startswith("yunet.onnx 6b86b273ff34fce1")  # SHA-256 of "1"
