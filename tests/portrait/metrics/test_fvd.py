@@ -37,7 +37,9 @@ def test_the_moments_are_those_of_all_windows():
 def test_fvd_is_zero_for_the_same_videos_and_the_squared_shift_for_brighter_ones():
     rng = np.random.default_rng(1)
     videos = [_video(rng, 50, brightness) for brightness in (10, 60, 120)]
-    brighter = [video + np.uint8(51) for video in videos]  # 51 / 127.5 = 0.4 in each of three colours
+    brighter = [
+        (video + 51).astype(np.uint8) for video in videos
+    ]  # 51 / 127.5 = 0.4 in each of three colours
     reference = video_moments(videos, _means)
     assert fvd(reference, reference) == pytest.approx(0, abs=1e-9)
     assert fvd(video_moments(brighter, _means), reference) == pytest.approx(3 * 0.4**2, rel=1e-4)
