@@ -49,6 +49,6 @@ def test_what_has_no_window_is_refused():
     with pytest.raises(ValueError, match="24 frames is shorter than a window of 25"):
         list(windows(np.zeros((24, 4, 4, 3), np.uint8)))
     with pytest.raises(ValueError, match="expected uint8"):
-        list(windows(np.zeros((30, 4, 4, 3), np.float32)))
+        list(windows(np.zeros((30, 4, 4, 3), np.float32)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no video"):
         video_moments([], _means)
