@@ -33,14 +33,13 @@ from portrait.faces import (
     portrait_crop,
     track_faces,
 )
-from portrait.media.audio import SAMPLE_RATE, encode_flac
+from portrait.media.audio import encode_flac
 from portrait.media.picture import Picture, ReducedPictures, grey_levels
 from portrait.media.video import encode_video, iter_pictures, read_soundtrack
 from portrait.metrics.synchrony import MAX_OFFSET
 from portrait.storage.clips import GROUP_OF_PICTURES
+from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, whole_latent_frames
 
-FPS = 25
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 LONGEST_SIDE = 1920
 """Larger pictures are halved as they are read: ten seconds of them must fit into memory."""
 
@@ -92,7 +91,7 @@ def cut_file(
             except (NoFaceError, _NoSoundError) as error:
                 row, reason = {}, _reason(error, footage.label)
             if reason is not None:
-                start, end = stretch.first / FPS, (stretch.first + len(stretch.pictures)) / FPS
+                start, end = stretch.first / FRAME_RATE, (stretch.first + len(stretch.pictures)) / FRAME_RATE
                 rejects.append(Reject(path=footage.label, reason=reason, start_s=start, end_s=end))
                 continue
             rows.append({**row, **_origin(footage, content, settings, stretch), "split": split})
@@ -106,23 +105,25 @@ def cut_file(
 
 def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> Iterator[_Stretch]:
     """Shots, or what of them is as long as a clip may be, one after another."""
-    longest = round(settings.max_clip_seconds * FPS)
-    shortest = max(1, round(settings.min_clip_seconds * FPS))
-    shots = None if settings.shot_threshold is None else ShotDetector(settings.shot_threshold, FPS)
-    beginning = first = round(footage.start_s * FPS)
+    longest = round(settings.max_clip_seconds * FRAME_RATE)
+    shortest = max(1, round(settings.min_clip_seconds * FRAME_RATE))
+    shots = None if settings.shot_threshold is None else ShotDetector(settings.shot_threshold, FRAME_RATE)
+    beginning = first = round(footage.start_s * FRAME_RATE)
     seconds = None if footage.end_s is None else footage.end_s - footage.start_s
     held: list[Picture] = []
     scale = 1
 
     def stretch(length: int) -> _Stretch:
-        pictures = held[: _trimmed(length)]
+        pictures = held[: whole_latent_frames(length)]
         region = (0, 0, pictures[0].width, pictures[0].height)
         if footage.region is not None:
             x, y, w, h = footage.region
             region = (x // scale, y // scale, w // scale, h // scale)
         return _Stretch(first=first, pictures=pictures, region=region)
 
-    pictures = iter_pictures(media, FPS, start_s=beginning / FPS, max_seconds=seconds, name=footage.label)
+    pictures = iter_pictures(
+        media, FRAME_RATE, start_s=beginning / FRAME_RATE, max_seconds=seconds, name=footage.label
+    )
     for picture in pictures:
         scale = _scale(picture)
         held.append(picture.shrunk(scale))
@@ -142,10 +143,6 @@ def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> I
         first, held = first + length, held[length:]
     if len(held) >= shortest:
         yield stretch(min(len(held), longest))
-
-
-def _trimmed(num_frames: int) -> int:
-    return 1 + (num_frames - 1) // 4 * 4
 
 
 def _scale(picture: Picture) -> int:
@@ -195,10 +192,10 @@ def _portrait_row(
     if settings.align_sound and offset:
         sound = _sound_of(audio, stretch.first - offset, num_frames)
     return {
-        "video": encode_video(portrait, FPS, gop=GROUP_OF_PICTURES, crf=settings.crf),
+        "video": encode_video(portrait, FRAME_RATE, gop=GROUP_OF_PICTURES, crf=settings.crf),
         "audio": encode_flac(sound),
         "num_frames": num_frames,
-        "fps": float(FPS),
+        "fps": float(FRAME_RATE),
         "height": size,
         "width": size,
         "crop_box": [float(crop.x0), float(crop.y0), float(crop.size)],
@@ -245,8 +242,8 @@ def _origin(footage: Footage, content: str, settings: CutSettings, stretch: _Str
         "provenance": {
             "path": footage.label,
             "content": content,
-            "start_s": first_frame / FPS,
-            "end_s": (first_frame + num_frames) / FPS,
+            "start_s": first_frame / FRAME_RATE,
+            "end_s": (first_frame + num_frames) / FRAME_RATE,
             "licence": footage.licence,
         },
     }
@@ -273,7 +270,7 @@ def _soundtrack(media: str | bytes, footage: Footage) -> np.ndarray:
     """The file's sound on the clock of its pictures, float32 [S], up to its end or a little after the part that is
     wanted: by so much may it be moved.
     """
-    most = None if footage.end_s is None else round((footage.end_s + MAX_OFFSET / FPS) * SAMPLE_RATE)
+    most = None if footage.end_s is None else round((footage.end_s + MAX_OFFSET / FRAME_RATE) * SAMPLE_RATE)
     audio = read_soundtrack(media, max_samples=most, name=footage.label)
     if audio is None:
         raise ValueError("no audio track")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from portrait.media.audio import SAMPLE_RATE
+from portrait.timing import SAMPLE_RATE
 
 
 def speech_ratio(audio: np.ndarray) -> float:

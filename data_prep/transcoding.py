@@ -21,9 +21,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from data_prep.cut_settings import CutSettings
-from data_prep.cutting import FPS
-from portrait.media.audio import SAMPLE_RATE
 from portrait.storage.clips import GROUP_OF_PICTURES
+from portrait.timing import FRAME_RATE, SAMPLE_RATE
 
 PRESET = "fast"
 """x264's preset, as `portrait.media.mp4.encode_video` takes it where nothing else is said."""
@@ -94,7 +93,7 @@ def transcode_with_pyav(path: str, folder: Path, settings: CutSettings) -> None:
             stream = source.streams.video[0]
             stream.thread_count = 1
             graph = _graph(stream, settings.size)
-            video = pictures.add_stream("libx264", rate=FPS, options=options)
+            video = pictures.add_stream("libx264", rate=FRAME_RATE, options=options)
             video.width = video.height = settings.size
             video.pix_fmt = "yuv420p"
             audio = sound.add_stream("flac", rate=SAMPLE_RATE, layout="mono", format="s16")
@@ -119,7 +118,7 @@ def transcode_with_pyav(path: str, folder: Path, settings: CutSettings) -> None:
 def _filters(size: int) -> list[tuple[str, str]]:
     """(name, arguments): 25 frames/s, the square in the middle, averaged over areas as data preparation shrinks."""
     return [
-        ("fps", str(FPS)),
+        ("fps", str(FRAME_RATE)),
         ("crop", "'min(iw,ih)':'min(iw,ih)'"),
         ("scale", f"{size}:{size}:flags=area"),
         ("format", "yuv420p"),

@@ -36,6 +36,7 @@ from jobs.stage_report import Stage, StageError, StageReport
 from portrait import cluster, presets, tracking
 from portrait.storage.checkpoints import load_vae
 from portrait.storage.registry import starter_weights
+from portrait.timing import SAMPLE_RATE
 from serve_apps import client, portrait_stream
 from serve_apps.arguments import StreamArgs
 
@@ -294,7 +295,7 @@ def look(config: Demo, paths: Paths, material: demo_material.Material, stage: St
     """Checks the streamed file, measures its mouth and draws the contact sheet."""
     if material.split == "train":
         stage.note("too few people to hold one out: this portrait is of someone in the training data")
-    stage.note(demo_result.check_video(paths.video, len(material.audio) / 16_000))
+    stage.note(demo_result.check_video(paths.video, len(material.audio) / SAMPLE_RATE))
     title = f"preset {config.preset}, {'synthetic heads' if material.rendered else 'own footage'}"
     frames = demo_result.draw_sheet(paths.sheet, paths.video, material, load_vae(paths.vae), title)
     mouth = demo_result.follow(frames, material)

@@ -18,8 +18,8 @@ from portrait.media.contact_sheet import save_png
 from portrait.metrics import lip_aperture
 from portrait.storage.clip_collections import Clips, open_clips
 from portrait.synthetic import speech
+from portrait.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
-SAMPLES_PER_FRAME = 640
 UNSEEN_SPEECH, OTHER_SPEECH = 990_001, 990_002
 """Seeds of speech that no rendered clip has: those are drawn from far larger numbers."""
 
@@ -67,7 +67,7 @@ def choose(clips: str, folder: Path, *, size: int, seconds: float, synthetic: bo
         audio, opening = speech(seconds, UNSEEN_SPEECH)
         _, other_opening = speech(seconds, OTHER_SPEECH)
     else:
-        audio = _audio_of(table, clip)[: round(seconds * 25) * SAMPLES_PER_FRAME]
+        audio = _audio_of(table, clip)[: round(seconds * FRAME_RATE) * SAMPLES_PER_FRAME]
         opening = lip_aperture(clip.frames)
         other_opening = (
             lip_aperture(held_out[-1].frames) if len(held_out) > 1 else np.roll(opening, len(opening) // 2)

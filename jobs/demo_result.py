@@ -14,6 +14,7 @@ from portrait.media.tensors import tensor_to_frames
 from portrait.media.tracks import read_tracks
 from portrait.media.video import read_video
 from portrait.metrics import correlation, lip_aperture
+from portrait.timing import FRAME_RATE
 from portrait.vae import VideoVAE
 
 COLUMNS = 10
@@ -65,7 +66,7 @@ def draw_sheet(path: Path, video: Path, material: Material, vae: VideoVAE, title
     rebuilt = tensor_to_frames(reconstruct(vae, clip, (3,))[3])
     shown = np.linspace(0, len(clip.frames) - 1, COLUMNS).round().astype(int)
     generated = np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int)
-    times = (generated + 0.5) / 25
+    times = (generated + 0.5) / FRAME_RATE
     seen = "in the training data" if material.split == "train" else "never trained on"
     rows = [
         SheetRow(label="references", frames=list(clip.references), captions=("first", "last", "middle")),

@@ -25,10 +25,10 @@ from portrait.media.audio import read_audio
 from portrait.media.image import read_image
 from portrait.media.mp4 import write_mp4
 from portrait.speech import build_speech_encoder
-from portrait.speech.grid import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_of_samples
 from portrait.storage.checkpoints import ModelHeader, load_generator, load_vae, read_header
 from portrait.storage.registry import starter_weights
 from portrait.streaming import PortraitPipeline, StreamedBlock, prepare_portrait
+from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_of_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def _load_pipeline(config: GenerateConfig) -> tuple[PortraitPipeline, ModelHeade
         generator.to(device),
         vae.to(device),
         _sampling(config, header.preset.sampling),
-        max_references=max(len(config.portrait), header.preset.generator.max_references),
+        max_references=max(len(config.portrait), 3),
     )
     return pipeline, vae_header
 

@@ -20,8 +20,6 @@ from pipelines import reconstruction
 from portrait import presets
 from portrait.vae import VideoVAE
 
-FPS = 25
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

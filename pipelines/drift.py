@@ -12,8 +12,8 @@ from portrait.generator import GeneratorConfig
 from portrait.metrics.drift import colour_distance, sharpness
 from portrait.metrics.identity import FaceEmbedder, identity_similarity
 from portrait.speech.encoder import Samples
-from portrait.speech.grid import FRAME_RATE, FRAMES_PER_LATENT, block_frame_range
 from portrait.streaming import Portrait, PortraitPipeline
+from portrait.timing import FRAME_RATE, FRAMES_PER_LATENT, block_frame_range
 
 NOT_MEASURED = "not measured or no face"
 _EMBEDDED_FRAMES = 5
@@ -111,7 +111,7 @@ def seams(stretches: Sequence[Stretch], config: GeneratorConfig, *, rolling: boo
     """Compares the edges of windows, blocks and latents with the rest of a stream; a rolling window begins once."""
     differences = np.concatenate([stretch.differences for stretch in stretches])
     block, starts, new_window = 1, [], []
-    while (start := block_frame_range(block, config.block_latents)[0]) < len(differences):
+    while (start := block_frame_range(block)[0]) < len(differences):
         starts.append(start)
         # A window after the first brings one block less: it begins with its context.
         later = block - config.window_blocks

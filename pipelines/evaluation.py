@@ -25,11 +25,11 @@ from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
 from portrait.streaming import PortraitPipeline, prepare_portrait
 from portrait.synthetic import render_clip
+from portrait.timing import FRAME_RATE, whole_latent_frames
 from portrait.vae import VideoVAE
 
 UNSEEN_IDENTITIES = 9_000_000
 """Identities from here on are kept for evaluation: data preparation counts up from 0."""
-_FPS = 25
 _COLUMNS = 8
 
 
@@ -135,7 +135,7 @@ def measure_following(
 
 
 def _reconstructed(vae: VideoVAE, subject: GenerationSubject, references: int) -> np.ndarray:
-    frames = subject.frames[: len(subject.frames) - (len(subject.frames) - 1) % 4]
+    frames = subject.frames[: whole_latent_frames(len(subject.frames))]
     clip = reconstruction.HeldOutClip(clip_id="subject", frames=frames, references=subject.references)
     made = reconstruction.reconstruct(vae, clip, (references,))[references]
     return tensor_to_frames(made)
@@ -151,7 +151,7 @@ def follow_sheet(example: FollowExample) -> np.ndarray:
         SheetRow(label="truth", frames=subject.frames[shown], timed=True),
         SheetRow(label="generated", frames=example.generated[shown], timed=True),
     ]
-    return contact_sheet(rows, audio=subject.audio, frame_times=(shown + 0.5) / _FPS)
+    return contact_sheet(rows, audio=subject.audio, frame_times=(shown + 0.5) / FRAME_RATE)
 
 
 def reconstruction_figures(
@@ -183,7 +183,7 @@ def synthetic_clips(count: int, *, size: int, seconds: float = 3.0) -> list[reco
     clips = []
     for number in range(count):
         frames = render_clip(UNSEEN_IDENTITIES + number, seconds, size=size).frames
-        frames = frames[: len(frames) - (len(frames) - 1) % 4]
+        frames = frames[: whole_latent_frames(len(frames))]
         last = len(frames) - 1
         clips.append(
             reconstruction.HeldOutClip(

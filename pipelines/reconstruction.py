@@ -21,10 +21,9 @@ from portrait.media.random_access import decode_window
 from portrait.media.tensors import frames_to_tensor
 from portrait.storage.clip_collections import Clips, open_clips
 from portrait.storage.clips import SPLITS
+from portrait.timing import FRAMES_PER_BLOCK, LATENTS_PER_BLOCK, whole_latent_frames
 from portrait.vae import VideoVAE
 from portrait.vae.posterior import Posterior
-
-BLOCK_LATENTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +144,7 @@ class HeldOutClips:
 def read_clip(row: Mapping[str, Any], video: bytes, size: int, num_frames: int | None = None) -> HeldOutClip:
     """A clip out of its row (`clip_id` and `num_frames`) and its H.264 bytes; arguments as for `read_clips`."""
     length = int(row["num_frames"])
-    wanted = min(num_frames or length, length)
-    wanted -= (wanted - 1) % 4
+    wanted = whole_latent_frames(min(num_frames or length, length))
     start = 0 if num_frames is None else min(1 + length // 8, length - wanted)
     references = [0, length - 1, length // 2]
     numbers = [*range(start, start + wanted), *references]
@@ -183,7 +181,7 @@ def reconstruct(
 
 
 @torch.no_grad()
-def encode_in_blocks(vae: VideoVAE, video: Tensor, block_frames: int = 16) -> Posterior:
+def encode_in_blocks(vae: VideoVAE, video: Tensor, block_frames: int = FRAMES_PER_BLOCK) -> Posterior:
     """The posterior [B, C, L, h, w] of a clip [B, 3, 1+T, H, W], equal to encoding it whole."""
     state = History()
     parts, start = [], 0
@@ -203,8 +201,8 @@ def decode_in_blocks(vae: VideoVAE, z: Tensor, features: Tensor | None) -> Tenso
     """Video [B, 3, 1+4(L−1), H, W] of latents, equal to decoding them whole."""
     state = vae.decoder.initial_state()
     frames = []
-    for start in range(0, z.shape[2], BLOCK_LATENTS):
-        block = z[:, :, start : start + BLOCK_LATENTS]
+    for start in range(0, z.shape[2], LATENTS_PER_BLOCK):
+        block = z[:, :, start : start + LATENTS_PER_BLOCK]
         decoded, state = vae.decode_block(block, state, reference_features=features)
         frames.append(decoded)
     return torch.cat(frames, dim=2)

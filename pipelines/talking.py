@@ -22,6 +22,7 @@ from portrait.metrics.syncnet import SyncNet
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
 from portrait.streaming import PortraitPipeline
+from portrait.timing import SAMPLES_PER_FRAME
 from portrait.vae import VideoVAE
 
 
@@ -53,7 +54,7 @@ def spoken_clips(held_out: HeldOutClips, size: int, count: int) -> Iterator[Spok
     for index in chosen_rows(held_out.table, split=held_out.split, count=count, source=held_out.source):
         ((video, audio),) = held_out.table.read_media([index])
         clip = read_clip(rows[index], video, size)
-        yield SpokenClip(clip=clip, audio=decode_flac(audio)[: 640 * len(clip.frames)])
+        yield SpokenClip(clip=clip, audio=decode_flac(audio)[: SAMPLES_PER_FRAME * len(clip.frames)])
 
 
 def measure_talking(

@@ -22,7 +22,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from portrait.media.audio import read_audio
-from serve_apps.protocol import SAMPLE_RATE, Start
+from portrait.timing import SAMPLE_RATE
+from serve_apps.protocol import Start
 
 CHUNK = SAMPLE_RATE // 50
 """Samples of 20 ms."""

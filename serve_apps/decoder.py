@@ -19,6 +19,7 @@ from portrait.media.stream import H264BlockEncoder
 from portrait.storage.checkpoints import load_vae, read_header
 from portrait.streaming.decoder_stage import DecoderRequest, DecoderStage
 from portrait.streaming.state import StageFullError
+from portrait.timing import FRAME_RATE
 from serve_apps.arguments import StreamArgs
 from serve_apps.batching import BatchingThread, LastUse
 from serve_apps.encoder import require_session
@@ -43,7 +44,7 @@ class CompressedDecoder:
         assert args.vae is not None
         header = read_header(args.vae)
         self.version = header.version
-        self._size, self._fps = header.preset.video.size, header.preset.video.fps
+        self._size = header.preset.video.size
         self._stage = DecoderStage(load_vae(args.vae).to(device), max_sessions=args.decoder.max_sessions)
         self._encoders: dict[str, H264BlockEncoder] = {}
 
@@ -57,7 +58,7 @@ class CompressedDecoder:
             self._stage.open(session_id, portrait_of(features=reference_features), state)
         except StageFullError as error:
             raise ApiError("full", str(error), 503) from error
-        self._encoders[session_id] = H264BlockEncoder(self._size, self._size, fps=self._fps)
+        self._encoders[session_id] = H264BlockEncoder(self._size, self._size, fps=FRAME_RATE)
 
     def step(self, requests: Sequence[EncodeRequest]) -> list[Reply]:
         """The next block of each request's session, as compressed pictures."""

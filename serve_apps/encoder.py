@@ -140,14 +140,11 @@ class Encoder:
         self._desk = PortraitDesk(args, device)
         self._stage = SpeechStage(
             build_speech_encoder(preset.speech, device=str(device)),
-            block_latents=preset.generator.block_latents,
             max_sessions=args.encoder.max_sessions,
         )
         self._facts = ModelFacts(
             preset=preset.name,
             size=preset.video.size,
-            fps=preset.video.fps,
-            block_latents=preset.generator.block_latents,
             look_ahead_samples=self._stage.encoder.look_ahead_samples,
             versions={"vae": self._desk.version, "speech": self._stage.encoder.id},
         )

@@ -20,9 +20,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from portrait.media.audio import read_audio
+from portrait.timing import SAMPLE_RATE
 from serve_apps.limits import Limits
 from serve_apps.protocol import (
-    SAMPLE_RATE,
     ApiError,
     BlockEvent,
     PortraitInfo,

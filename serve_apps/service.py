@@ -13,8 +13,9 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from portrait.media.stream import FragmentedMP4Muxer
+from portrait.timing import FIRST_BLOCK_FRAMES, FRAME_RATE, FRAMES_PER_BLOCK, SAMPLE_RATE
 from serve_apps.limits import Limits
-from serve_apps.protocol import SAMPLE_RATE, ApiError, ServiceInfo, Start, Started
+from serve_apps.protocol import ApiError, ServiceInfo, Start, Started
 from serve_apps.sessions import Send, StreamSession
 from serve_apps.stages import Stages
 
@@ -83,7 +84,7 @@ class PortraitService:
         facts = await self.stages.facts()
         session_id = secrets.token_urlsafe(16)
         seed = secrets.randbits(62) if start.seed is None else start.seed
-        slack = facts.block_frames / facts.fps if self._slack_s is None else self._slack_s
+        slack = FRAMES_PER_BLOCK / FRAME_RATE if self._slack_s is None else self._slack_s
         try:
             await self.stages.open(session_id, start, seed, owner)
             session = StreamSession(
@@ -100,10 +101,10 @@ class PortraitService:
                 seed=seed,
                 width=facts.size,
                 height=facts.size,
-                fps=facts.fps,
+                fps=FRAME_RATE,
                 media_type=session.media_type,
-                first_block_frames=facts.first_block_frames,
-                block_frames=facts.block_frames,
+                first_block_frames=FIRST_BLOCK_FRAMES,
+                block_frames=FRAMES_PER_BLOCK,
                 look_ahead_s=facts.look_ahead_samples / SAMPLE_RATE,
                 models=facts.versions,
             )
@@ -121,11 +122,11 @@ class PortraitService:
             preset=facts.preset,
             width=facts.size,
             height=facts.size,
-            fps=facts.fps,
+            fps=FRAME_RATE,
             sample_rate=SAMPLE_RATE,
-            media_type=FragmentedMP4Muxer(facts.size, facts.size, fps=facts.fps).mime_type,
-            first_block_frames=facts.first_block_frames,
-            block_frames=facts.block_frames,
+            media_type=FragmentedMP4Muxer(facts.size, facts.size, fps=FRAME_RATE).mime_type,
+            first_block_frames=FIRST_BLOCK_FRAMES,
+            block_frames=FRAMES_PER_BLOCK,
             look_ahead_s=facts.look_ahead_samples / SAMPLE_RATE,
             models=facts.versions,
             sessions=self.sessions,

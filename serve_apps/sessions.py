@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from portrait.media.stream import FragmentedMP4Muxer
+from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, block_frame_range
 from serve_apps.limits import Limits
-from serve_apps.protocol import SAMPLE_RATE, ApiError, BlockEvent, Cleared, Ended
+from serve_apps.protocol import ApiError, BlockEvent, Cleared, Ended
 from serve_apps.stages import ModelFacts, SessionStages, SpokenBlock
 
 Send = Callable[[BlockEvent | None, bytes], Awaitable[None]]
@@ -161,10 +162,9 @@ class StreamSession:
 
     def __post_init__(self) -> None:
         self.audio = AudioQueue(int(self.limits.max_buffered_audio_s * SAMPLE_RATE), self.clock)
-        self._muxer = FragmentedMP4Muxer(self.facts.size, self.facts.size, fps=self.facts.fps)
+        self._muxer = FragmentedMP4Muxer(self.facts.size, self.facts.size, fps=FRAME_RATE)
         self._blocks: asyncio.Queue[_Block | None] = asyncio.Queue(self.limits.max_blocks_in_flight)
         self._sending = asyncio.Lock()
-        self._samples_per_frame = SAMPLE_RATE // self.facts.fps
         self._epoch = 0  # how many times the session was cleared
         self._given = 0  # position up to which the speech stage has the audio
         self._settled = 0  # position up to which the audio was sent or dropped
@@ -192,7 +192,7 @@ class StreamSession:
             await asyncio.gather(*tasks, return_exceptions=True)
         return Ended(
             frames=self.progress.frames,
-            seconds=self.progress.frames / self.facts.fps,
+            seconds=self.progress.frames / FRAME_RATE,
             blocks=self.progress.blocks,
             silence_s=self.progress.silence / SAMPLE_RATE,
             dropped_s=self.progress.dropped / SAMPLE_RATE,
@@ -206,9 +206,7 @@ class StreamSession:
             # The speech stage has heard a little of what was dropped, as look-ahead; the client must not.
             self._settled = self._cleared_to = self._given
             self.progress.dropped += dropped
-            await confirm(
-                Cleared(dropped_s=dropped / SAMPLE_RATE, media_s=self.progress.frames / self.facts.fps)
-            )
+            await confirm(Cleared(dropped_s=dropped / SAMPLE_RATE, media_s=self.progress.frames / FRAME_RATE))
 
     def playhead(self, seconds: float) -> None:
         """The client has played so far."""
@@ -221,8 +219,8 @@ class StreamSession:
         block, ended = 0, False
         while not ended:
             await self._wait_for_playhead()
-            wanted = self._samples_per_frame * self.facts.block_end(block) + self.facts.look_ahead_samples
-            need = max(wanted - self._given, self._samples_per_frame)
+            wanted = SAMPLES_PER_FRAME * block_frame_range(block)[1] + self.facts.look_ahead_samples
+            need = max(wanted - self._given, SAMPLES_PER_FRAME)
             # A session that has fallen behind the clock does not catch up with silence.
             anchor = max(anchor, self.clock() - self._given / SAMPLE_RATE)
             due = None if self.slack_s is None else anchor + (self._given + need) / SAMPLE_RATE + self.slack_s
@@ -240,7 +238,7 @@ class StreamSession:
         latents = await self.stages.generate(self.session_id, spoken.features)
         block = _Block(
             epoch=epoch,
-            begin=self._samples_per_frame * (self.facts.block_end(spoken.index - 1) if spoken.index else 0),
+            begin=SAMPLES_PER_FRAME * block_frame_range(spoken.index)[0],
             latents=latents,
             spoken=spoken,
             silence=taken.silence,
@@ -274,8 +272,8 @@ class StreamSession:
         event = BlockEvent(
             index=self.progress.blocks,
             frames=frames,
-            start_s=self.progress.frames / self.facts.fps,
-            seconds=frames / self.facts.fps,
+            start_s=self.progress.frames / FRAME_RATE,
+            seconds=frames / FRAME_RATE,
             silence_s=block.silence / SAMPLE_RATE,
             latency_ms=_ms(self.clock() - block.complete_at),
             speech_ms=_ms(block.speech_s),
@@ -292,7 +290,7 @@ class StreamSession:
     async def _wait_for_playhead(self) -> None:
         """Waits while the stream is too far ahead of what the client has played."""
         while self._playhead_s is not None:
-            ahead = self.progress.frames / self.facts.fps - self._playhead_s
+            ahead = self.progress.frames / FRAME_RATE - self._playhead_s
             if ahead <= self.limits.max_ahead_s:
                 return
             self._playhead_moved.clear()

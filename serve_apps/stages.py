@@ -37,26 +37,10 @@ class ModelFacts:
     """Name of the preset."""
     size: int
     """Side of the pictures in pixels."""
-    fps: int
-    """Frames a second."""
-    block_latents: int
-    """Latents in a block."""
     look_ahead_samples: int
     """Samples after a frame's own that its speech features depend on."""
     versions: dict[str, str]
     """Versions of the weights: vae, generator, speech."""
-
-    def block_end(self, block: int) -> int:
-        """The frame after a block's last one: 12 + 1 for block 0 of four latents, 16 more for each later one."""
-        return 4 * self.block_latents * (block + 1) - 3
-
-    @property
-    def first_block_frames(self) -> int:
-        return self.block_end(0)
-
-    @property
-    def block_frames(self) -> int:
-        return self.block_end(1) - self.block_end(0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,12 @@
 // Browser client: portraits over HTTP, speech up and video down over one WebSocket, played by Media Source Extensions.
 import { Player } from "./player.js";
 
-const RATE = 16000;
-const CHUNK = 320; // 20 ms
 const $ = (id) => document.getElementById(id);
 
 let chosen = null;
 let stream = null;
 let keyNeeded = false;
+let sampleRate = 0; // of the speech that the service takes, in Hz
 
 // ---- HTTP ---------------------------------------------------------------------------------------------------------
 
@@ -139,7 +138,7 @@ class Stream {
 
 async function microphone(stream) {
   const media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true } });
-  const context = new AudioContext({ sampleRate: RATE });
+  const context = new AudioContext({ sampleRate });
   await context.audioWorklet.addModule("capture.js");
   const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
   capture.port.onmessage = ({ data }) => stream.sound(data);
@@ -151,7 +150,7 @@ async function microphone(stream) {
 }
 
 async function decode(file) {
-  const context = new OfflineAudioContext(1, 1, RATE);
+  const context = new OfflineAudioContext(1, 1, sampleRate);
   const sound = await context.decodeAudioData(await file.arrayBuffer());
   const pcm = new Int16Array(sound.length);
   const channels = Array.from({ length: sound.numberOfChannels }, (_, index) => sound.getChannelData(index));
@@ -165,11 +164,12 @@ async function decode(file) {
 // Sends a recording at the pace of speech, 20 ms at a time.
 function recording(pcm) {
   return async (stream) => {
+    const chunk = sampleRate / 50;
     const begin = performance.now();
     let at = 0;
     const timer = setInterval(() => {
-      const due = Math.min(pcm.length, Math.ceil(((performance.now() - begin) / 1000 + 0.02) * RATE));
-      for (; at < due; at += CHUNK) stream.sound(pcm.slice(at, at + CHUNK).buffer);
+      const due = Math.min(pcm.length, Math.ceil(((performance.now() - begin) / 1000 + 0.02) * sampleRate));
+      for (; at < due; at += chunk) stream.sound(pcm.slice(at, at + chunk).buffer);
       if (at >= pcm.length) stream.end();
     }, 20);
     return () => clearInterval(timer);
@@ -228,6 +228,7 @@ const info = await api("info").catch(say);
 if (info) {
   $("service").textContent = `${info.preset} · ${info.width}×${info.height} · ${info.fps} frames/s`;
   keyNeeded = info.needs_api_key;
+  sampleRate = info.sample_rate;
   $("key-form").hidden = !keyNeeded;
   if (!keyNeeded) await refresh().catch(say);
 }

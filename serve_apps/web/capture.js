@@ -1,5 +1,5 @@
-// Audio worklet: passes the microphone's samples on, already at the context's 16 kHz, as 20 ms of 16-bit PCM.
-const CHUNK = 320;
+// Audio worklet: passes the microphone's samples on, at the context's sample rate, as 20 ms of 16-bit PCM.
+const CHUNK = sampleRate / 50;
 
 class Capture extends AudioWorkletProcessor {
   constructor() {

@@ -17,21 +17,20 @@ import pytest
 from data_prep.cut_settings import CutSettings
 from data_prep.cutting import cut_file
 from data_prep.sources import Footage
-from portrait.media.audio import SAMPLE_RATE
-from portrait.media.video import FPS
 from portrait.storage.clips import commit_clips, write_clips
 from portrait.storage.reader import ClipWindows, Draw
 from portrait.synthetic import render_clip
+from portrait.timing import FRAME_RATE, SAMPLE_RATE
 
 SETTINGS = CutSettings(size=64, max_clip_seconds=1.2)
-CLIP_STARTS = (Fraction(0), Fraction(30, FPS))
+CLIP_STARTS = (Fraction(0), Fraction(30, FRAME_RATE))
 SECONDS = Fraction(5, 2)
 NEAR = (Fraction(1, 2), Fraction(9, 5))
 """About when the two events are: one in each clip, and neither where a clip ends."""
 FLASH_SECONDS = Fraction(3, 50)
 HALF_CHIRP = 0.02
 ONE_SAMPLE = 1 / SAMPLE_RATE
-ONE_FRAME = 1 / FPS
+ONE_FRAME = 1 / FRAME_RATE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +97,7 @@ def when_seen(frames: np.ndarray) -> float:
     levels = frames.reshape(len(frames), -1).mean(axis=1)
     bright = levels > np.median(levels) + 30
     assert bright.any()
-    return int(bright.argmax()) / FPS
+    return int(bright.argmax()) / FRAME_RATE
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +117,7 @@ def flashes_and_chirps(head, write_film):
 
         def pictures():
             for time in times:
-                picture = head[min(int(time * FPS), len(head) - 1)]
+                picture = head[min(int(time * FRAME_RATE), len(head) - 1)]
                 flashes = any(0 <= time - event < FLASH_SECONDS for event in events)
                 yield time + late, picture + np.uint8(90 if flashes else 0)
 
@@ -137,7 +136,8 @@ def flashes_and_chirps(head, write_film):
         before = [max(time for time in times if time < event) for event in events]
         return [
             Event(
-                heard_s=float(event), seen_s=float(max((event + earlier) / 2, event - Fraction(1, 2 * FPS)))
+                heard_s=float(event),
+                seen_s=float(max((event + earlier) / 2, event - Fraction(1, 2 * FRAME_RATE))),
             )
             for event, earlier in zip(events, before, strict=True)
         ]
@@ -158,8 +158,8 @@ def check_chain(path: Path, events: list[Event], uri: str) -> None:
         items, sounds = windows.__getitems__(draws), windows.read_audio(draws)
         for draw, item, sound in zip(draws, items, sounds, strict=True):
             clip_start = starts[windows.clip_ids[draw.row]]
-            begin = clip_start + item["start"] / FPS
-            (event,) = (event for event in events if 0 <= event.heard_s - clip_start < 29 / FPS)
+            begin = clip_start + item["start"] / FRAME_RATE
+            (event,) = (event for event in events if 0 <= event.heard_s - clip_start < 29 / FRAME_RATE)
             assert len(sound) == 640 * num_frames
             # The first frame from then on; containers may round by a millisecond.
             seen = begin + when_seen(np.moveaxis(item["video"].numpy(), 0, -1))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from data_prep.speech_activity import speech_ratio
-from portrait.media.audio import SAMPLE_RATE, read_audio
+from portrait.media.audio import read_audio
+from portrait.timing import SAMPLE_RATE
 
 
 def test_what_is_loud_is_not_yet_speech():

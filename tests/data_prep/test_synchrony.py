@@ -19,10 +19,10 @@ from data_prep.cut_settings import CutSettings
 from data_prep.cutting import cut_file
 from data_prep.filters import Filters
 from data_prep.sources import Footage
-from portrait.media.audio import SAMPLE_RATE, decode_flac
-from portrait.media.video import FPS
+from portrait.media.audio import decode_flac
 from portrait.metrics.syncnet import SyncNet
 from portrait.synthetic import render_clip
+from portrait.timing import FRAME_RATE, SAMPLE_RATE
 
 SETTINGS = CutSettings(size=64, shot_threshold=None)  # turning blue is no cut
 SECONDS = 4
@@ -95,7 +95,7 @@ def film(tmp_path_factory, write_film):
         def pictures():
             for i, picture in enumerate(head):
                 blue = np.uint8(120 if any(beat <= i < beat + 5 for beat in BEATS) else 0)
-                yield Fraction(i, FPS), picture + np.array([0, 0, 1], np.uint8) * blue
+                yield Fraction(i, FRAME_RATE), picture + np.array([0, 0, 1], np.uint8) * blue
 
         write_film(path, pictures(), beats(sound_late), SAMPLE_RATE, sound_codec="pcm_s16le")
         return path

@@ -74,9 +74,7 @@ class Sink:
 
 def make(slack_s=None, **limits):
     stages, sink = QuickStages(), Sink()
-    facts = ModelFacts(
-        preset="x", size=SIZE, fps=25, block_latents=4, look_ahead_samples=LOOK_AHEAD, versions={}
-    )
+    facts = ModelFacts(preset="x", size=SIZE, look_ahead_samples=LOOK_AHEAD, versions={})
     session = StreamSession(
         session_id="s", stages=stages, facts=facts, limits=Limits(**limits), send=sink, slack_s=slack_s
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from portrait.faces.detector import Face, FaceDetector, NoFaceError
+from portrait.timing import FRAME_RATE
 
 _MIN_OVERLAP = 0.25
 _SMOOTHING_SECONDS = 0.4
@@ -47,7 +48,7 @@ def track_faces(
     every: int = 5,
     *,
     name: str = "clip",
-    fps: int = 25,
+    fps: int = FRAME_RATE,
 ) -> FaceTrack:
     """Follows the clip's main face: the one that is large, and surely a face, for longest.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from portrait.timing import LATENTS_PER_BLOCK
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
@@ -25,12 +27,8 @@ class GeneratorConfig:
     """Channels of a head (paper: 128); split over time, row and column by the rotary embedding."""
     mlp_ratio: float = 4.0
     """Hidden width of the feed-forward layer over the transformer's width."""
-    block_latents: int = 4
-    """k, latents in a block (paper: 4)."""
     window_latents: int = 32
     """Latents in a window, the reach of the key-value cache (paper: 32)."""
-    max_references: int = 3
-    """References the training draws at most; inference takes any number."""
     speech_dim: int
     """Channels of the per-frame speech features that enter the embedder (the speech encoder's `dim`)."""
     speech_embedding_dim: int
@@ -39,9 +37,9 @@ class GeneratorConfig:
     """Base of the 3-D rotary position embedding."""
 
     def __post_init__(self) -> None:
-        if self.window_latents % self.block_latents:
+        if self.window_latents % LATENTS_PER_BLOCK:
             raise ValueError(
-                f"generator.window_latents must be a multiple of block_latents ({self.block_latents}), "
+                f"generator.window_latents must be a multiple of the block's {LATENTS_PER_BLOCK} latents, "
                 f"got {self.window_latents}"
             )
 
@@ -51,11 +49,11 @@ class GeneratorConfig:
 
     @property
     def window_blocks(self) -> int:
-        return self.window_latents // self.block_latents
+        return self.window_latents // LATENTS_PER_BLOCK
 
     @property
     def block_tokens(self) -> int:
-        return self.block_latents * self.latent_size**2
+        return LATENTS_PER_BLOCK * self.latent_size**2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from portrait.generator.config import GeneratorConfig, SamplingConfig
+from portrait.generator.config import SamplingConfig
 from portrait.generator.flow import (
     available_references,
     interpolate,
@@ -25,6 +25,7 @@ from portrait.generator.flow import (
 )
 from portrait.generator.guidance import Guidance
 from portrait.generator.schedule import sampling_levels
+from portrait.timing import LATENTS_PER_BLOCK
 
 if TYPE_CHECKING:
     from portrait.presets.training import GeneratorTrainingConfig
@@ -65,18 +66,16 @@ def distillation_loss(
         The loss (float32 scalar) and its detached copy by the name of "distillation_loss".
     """
     check_steps(sampling, steps)
-    of_model: GeneratorConfig = getattr(student, "module", student).config  # type: ignore[assignment]
-    block_latents = of_model.block_latents
     clean = batch["latents"].float()
     device, (rows, _, latents) = clean.device, clean.shape[:3]
-    blocks, each = latents // block_latents, sampling.steps // steps
+    blocks, each = latents // LATENTS_PER_BLOCK, sampling.steps // steps
     available = available_references(batch)
 
     def noise() -> Tensor:
         return torch.randn(clean.shape, generator=rng).to(device)
 
     def per_latent(level: Tensor) -> Tensor:
-        return level.repeat_interleave(block_latents, dim=1)[:, None, :, None, None]
+        return level.repeat_interleave(LATENTS_PER_BLOCK, dim=1)[:, None, :, None, None]
 
     grid = sampling_levels(sampling.steps, sampling.shift).to(device)
     stretch = each * torch.randint(steps, (rows, blocks), generator=rng).to(device)
@@ -103,7 +102,7 @@ def distillation_loss(
     target = (z - start) / per_latent(grid[stretch + each] - level)
 
     predicted = student(noised=start, level=level, drop_references=absent, **given)
-    counts = learnt_latents(batch, context=block_latents)
+    counts = learnt_latents(batch, context=LATENTS_PER_BLOCK)
     error = (predicted.float() - target).square().mean(dim=(1, 3, 4))
     loss = (error * counts).sum() / counts.sum().clamp(min=1)
     return loss, {"distillation_loss": loss.detach()}

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from portrait.generator.config import GeneratorConfig
 from portrait.generator.rollout import Rollout, rolled_out
 from portrait.generator.schedule import training_levels
+from portrait.timing import LATENTS_PER_BLOCK
 
 if TYPE_CHECKING:
     from portrait.presets.training import GeneratorTrainingConfig
@@ -94,11 +94,9 @@ def flow_matching_loss(
         The loss (float32 scalar), and detached metrics: "flow_loss", and "flow_loss_low" / "flow_loss_high", the loss
         of blocks below and above t = 0.5 (absent where there are none).
     """
-    config_of_model: GeneratorConfig = getattr(generator, "module", generator).config  # type: ignore[assignment]
-    block_latents = config_of_model.block_latents
     clean = batch["latents"].float()
     device, (rows, _, latents) = clean.device, clean.shape[:3]
-    blocks = latents // block_latents
+    blocks = latents // LATENTS_PER_BLOCK
     available = available_references(batch)
 
     def draw(*shape: int) -> Tensor:
@@ -108,7 +106,7 @@ def flow_matching_loss(
         return torch.randn(clean.shape, generator=rng).to(device)
 
     def per_latent(level: Tensor) -> Tensor:
-        return level.repeat_interleave(block_latents, dim=1)[:, None, :, None, None]
+        return level.repeat_interleave(LATENTS_PER_BLOCK, dim=1)[:, None, :, None, None]
 
     level = training_levels((rows, blocks), config.timestep_shift, rng).to(device)
     # One level for a whole window, as at inference, where all of the history is at level 0.
@@ -133,11 +131,11 @@ def flow_matching_loss(
         drop_references=(draw(rows) < config.reference_dropout) | ~available.any(dim=1),
     )
     error = (predicted.float() - velocity(clean, target_noise)).square().mean(dim=(1, 3, 4))
-    counts = learnt_latents(batch, context=0 if learn_context else block_latents)
+    counts = learnt_latents(batch, context=0 if learn_context else LATENTS_PER_BLOCK)
 
     loss = (error * counts).sum() / counts.sum().clamp(min=1)
     metrics = {"flow_loss": loss.detach()}
-    low = level.repeat_interleave(block_latents, dim=1) < 0.5
+    low = level.repeat_interleave(LATENTS_PER_BLOCK, dim=1) < 0.5
     for name, chosen in (("flow_loss_low", counts * low), ("flow_loss_high", counts * ~low)):
         if chosen.sum() > 0:
             metrics[name] = ((error * chosen).sum() / chosen.sum()).detach()

@@ -24,6 +24,7 @@ from portrait.generator.masks import teacher_forcing_mask, with_absent_keys
 from portrait.generator.transformer import LevelEmbedding, OutputLayer, TransformerBlock
 from portrait.layers.rotary import rotary_angles
 from portrait.speech.embedder import SpeechEmbedder
+from portrait.timing import LATENTS_PER_BLOCK
 
 
 class Generator(nn.Module):
@@ -93,7 +94,7 @@ class Generator(nn.Module):
         """Velocities of all blocks of a window, each given the history before it (teacher forcing).
 
         Args:
-            history: [B, C, L, h, w], the window's latents, lightly noised; L a multiple of block_latents.
+            history: [B, C, L, h, w], the window's latents, lightly noised; L a multiple of k.
             noised: [B, C, L, h, w], the same latents noised to each block's t.
             history_level: [B, n], noise level of the history's blocks, in [0, 1].
             level: [B, n], t of the blocks being denoised.
@@ -109,11 +110,11 @@ class Generator(nn.Module):
             [B, C, L, h, w], velocities of `noised`.
         """
         batch, _, latents, height, width = noised.shape
-        blocks = latents // self.config.block_latents
-        if latents % self.config.block_latents or height != width or height != self.config.latent_size:
+        blocks = latents // LATENTS_PER_BLOCK
+        if latents % LATENTS_PER_BLOCK or height != width or height != self.config.latent_size:
             raise ValueError(
                 f"latents must be [B, C, L, {self.config.latent_size}, {self.config.latent_size}] with L a multiple of "
-                f"{self.config.block_latents}, got {tuple(noised.shape)}"
+                f"{LATENTS_PER_BLOCK}, got {tuple(noised.shape)}"
             )
         embedding = self.embed_speech(speech, is_first, drop_speech)
         reference_tokens, references_present = self._reference_tokens(
@@ -208,7 +209,7 @@ class Generator(nn.Module):
         Raises:
             ValueError: the window is longer than the cache.
         """
-        count = latents.shape[2] // self.config.block_latents
+        count = latents.shape[2] // LATENTS_PER_BLOCK
         room = self.config.window_blocks - 1
         if count > room:
             raise ValueError(f"the cache holds {room} finished blocks of a window, got {count}")
@@ -239,8 +240,8 @@ class Generator(nn.Module):
             [B, C, k, h, w].
         """
         tokens = self._latent_tokens(noised, embedding)
-        first = cache.lengths * self.config.block_latents
-        positions = self._latent_positions(first, self.config.block_latents, tokens.device)
+        first = cache.lengths * LATENTS_PER_BLOCK
+        positions = self._latent_positions(first, LATENTS_PER_BLOCK, tokens.device)
         mask = cache.present()[:, None, None, :].expand(-1, -1, tokens.shape[1], -1)
         velocity = self._transform(
             tokens, level[:, None], positions=positions, mask=mask, cache=cache, start=cache.current
@@ -258,7 +259,7 @@ class Generator(nn.Module):
         Keys carry their position as a turn, so they are turned back. What the blocks that stay had learnt from the
         one that goes stays in them: only with a single transformer block is this the same as writing them anew.
         """
-        back = torch.tensor([[-self.config.block_latents, 0, 0]], device=cache.lengths.device)
+        back = torch.tensor([[-LATENTS_PER_BLOCK, 0, 0]], device=cache.lengths.device)
         cache.drop_oldest(self._angles(back))
 
     def normalise(self, latents: Tensor) -> Tensor:
@@ -318,7 +319,7 @@ class Generator(nn.Module):
         positions = torch.cat(
             (torch.zeros(window_tokens, 3, dtype=positions.dtype, device=device), positions)
         )
-        positions[:, 0] = -self.config.block_latents
+        positions[:, 0] = -LATENTS_PER_BLOCK
         return positions
 
     def _angles(self, positions: Tensor) -> Tensor:

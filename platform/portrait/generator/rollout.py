@@ -20,6 +20,7 @@ from torch import Tensor
 from portrait.generator.config import SamplingConfig
 from portrait.generator.model import Generator
 from portrait.generator.sampler import BlockSampler
+from portrait.timing import LATENTS_PER_BLOCK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def rolled_out(
         [B, C, L, h, w], normalised, float32.
     """
     clean = batch["latents"].float()
-    k, device = generator.config.block_latents, clean.device
+    k, device = LATENTS_PER_BLOCK, clean.device
     sampler = BlockSampler(generator, rollout.sampling, start=rollout.level)
     is_first, references = batch["is_first"].bool(), batch["reference_latents"]
     cache = sampler.allocate(len(clean), references.shape[1])

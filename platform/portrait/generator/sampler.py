@@ -18,6 +18,7 @@ from portrait.generator.config import GeneratorConfig, SamplingConfig
 from portrait.generator.guidance import Guidance
 from portrait.generator.model import Generator
 from portrait.generator.schedule import sampling_levels
+from portrait.timing import LATENTS_PER_BLOCK
 
 
 def euler(velocity: Callable[[Tensor, float], Tensor], start: Tensor, levels: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def block_noise(config: GeneratorConfig, seed: int, block: int) -> Tensor:
     digest = hashlib.blake2b(f"{seed}/{block}".encode(), digest_size=8).digest()
     rng = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
     size = config.latent_size
-    return torch.randn(config.latent_channels, config.block_latents, size, size, generator=rng)
+    return torch.randn(config.latent_channels, LATENTS_PER_BLOCK, size, size, generator=rng)
 
 
 class BlockSampler:

@@ -28,8 +28,8 @@ from portrait.media.container import (
     promised_seconds,
     reason_of,
 )
+from portrait.timing import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
 TrackPiece: TypeAlias = tuple[np.ndarray, int, float]
 """Samples float32 [S] at their own rate, that rate in Hz, and the time of the track's first sample in seconds."""
 _MAX_GAP_SECONDS = 60.0

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from portrait.timing import SAMPLE_RATE
+
 _PAPER, _INK, _FAINT, _WAVE = (250, 250, 248), (32, 34, 40), (150, 153, 160), (58, 104, 176)
 _GAP, _MARGIN, _STRIP, _LABEL_WIDTH = 6, 18, 92, 150
 
@@ -37,7 +39,7 @@ def contact_sheet(
     audio: np.ndarray | None = None,
     frame_times: Sequence[float] | np.ndarray | None = None,
     *,
-    sample_rate: int = 16000,
+    sample_rate: int = SAMPLE_RATE,
     cell: int = 160,
     title: str = "",
 ) -> np.ndarray:

@@ -24,6 +24,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from portrait.media.audio import resample
+from portrait.timing import FRAME_RATE, SAMPLE_RATE
 
 BT709 = 1
 """FFmpeg's number for ITU-R BT.709: matrix, primaries and transfer of everything written here."""
@@ -114,7 +115,7 @@ def check_pictures(frames: np.ndarray, height: int, width: int) -> None:
 
 def encode_video(
     frames: np.ndarray | Iterable[np.ndarray] | Iterable[VideoFrame],
-    fps: int | Fraction = 25,
+    fps: int | Fraction = FRAME_RATE,
     *,
     gop: int = 16,
     crf: float = 18,
@@ -145,9 +146,9 @@ def write_mp4(
     path: str | Path,
     frames: np.ndarray | Iterable[np.ndarray],
     audio: np.ndarray | None = None,
-    sample_rate: int = 16_000,
+    sample_rate: int = SAMPLE_RATE,
     *,
-    fps: int = 25,
+    fps: int = FRAME_RATE,
     crf: float = 18,
 ) -> None:
     """Writes an ordinary MP4 (H.264 and, with sound, AAC at 48 kHz) that any player opens; atomic, by a rename.

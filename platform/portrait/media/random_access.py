@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from portrait.media.container import open_media, reason_of
 from portrait.media.mp4 import rgb_pixels
 from portrait.media.packets import PacketTable, packet_table
+from portrait.timing import FRAME_RATE
 
 
 def decode_window(mp4: bytes, indices: Sequence[int]) -> np.ndarray:
@@ -109,7 +110,7 @@ def _from_container(mp4: bytes, wanted: list[int]) -> dict[int, np.ndarray]:
 
 def _frame_ticks(stream: VideoStream) -> Fraction:
     """Ticks of the stream's clock a frame lasts."""
-    return 1 / (Fraction(stream.average_rate or 25) * Fraction(stream.time_base or 1))
+    return 1 / (Fraction(stream.average_rate or FRAME_RATE) * Fraction(stream.time_base or 1))
 
 
 def _runs(wanted: list[int], stream: VideoStream) -> list[tuple[int, set[int]]]:

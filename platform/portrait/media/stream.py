@@ -17,8 +17,8 @@ from av.codec.context import Flags
 from av.video.reformatter import VideoReformatter
 
 from portrait.media import fmp4
-from portrait.media.audio import SAMPLE_RATE
 from portrait.media.mp4 import AAC_RATE, check_pictures, tag_colours, yuv_frame
+from portrait.timing import FRAME_RATE, SAMPLE_RATE
 
 _AAC_FRAME = 1024
 _VIDEO_TICKS = 1000
@@ -64,7 +64,7 @@ class H264BlockEncoder:
         ValueError: odd or non-positive size.
     """
 
-    def __init__(self, width: int, height: int, fps: int = 25, *, crf: float = 20) -> None:
+    def __init__(self, width: int, height: int, fps: int = FRAME_RATE, *, crf: float = 20) -> None:
         if width <= 0 or height <= 0 or width % 2 or height % 2:
             raise ValueError(
                 f"size: H.264 4:2:0 needs an even, positive height and width, found {height}×{width}"
@@ -212,7 +212,7 @@ class FragmentedMP4Muxer:
         fps: frames per second.
     """
 
-    def __init__(self, width: int, height: int, fps: int = 25) -> None:
+    def __init__(self, width: int, height: int, fps: int = FRAME_RATE) -> None:
         self.width, self.height, self.fps = width, height, fps
         if SAMPLE_RATE % fps:
             raise ValueError(f"fps: expected a divisor of {SAMPLE_RATE}, found {fps}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import av
 
+from portrait.timing import FRAME_RATE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
@@ -33,7 +35,7 @@ class Tracks:
     fps: float
     """Frames over seconds of the video track."""
 
-    def mismatches(self, seconds: float, fps: float = 25.0) -> list[str]:
+    def mismatches(self, seconds: float, fps: float = FRAME_RATE) -> list[str]:
         """What differs from so many seconds of speech: codecs, rate, lengths to within a frame, starts within 40 ms."""
         found = []
         if (self.video.codec, self.audio.codec) != ("h264", "aac"):

@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from portrait.media.audio import MAX_CLOCK_BACK_SECONDS, SAMPLE_RATE, TrackPiece, at_sample_rate, iter_track
+from portrait.media.audio import MAX_CLOCK_BACK_SECONDS, TrackPiece, at_sample_rate, iter_track
 from portrait.media.container import (
     MediaSource,
     is_cut_off,
@@ -33,9 +33,9 @@ from portrait.media.container import (
 from portrait.media.mp4 import encode_video, write_mp4
 from portrait.media.picture import Converters, Picture, square_pixels
 from portrait.media.random_access import decode_window
+from portrait.timing import FRAME_RATE, SAMPLE_RATE
 
 __all__ = [
-    "FPS",
     "Clip",
     "VideoInfo",
     "decode_window",
@@ -48,7 +48,6 @@ __all__ = [
     "write_mp4",
 ]
 
-FPS = 25
 _MAX_GAP_SECONDS = 10.0
 _MAX_OFFSET_SECONDS = 60.0
 """Sound and pictures that begin further apart do not belong together, whatever the file says."""
@@ -124,7 +123,7 @@ def probe(source: MediaSource, *, name: str | None = None) -> VideoInfo:
 
 
 def read_video(
-    source: MediaSource, *, fps: int = FPS, max_seconds: float | None = None, name: str | None = None
+    source: MediaSource, *, fps: int = FRAME_RATE, max_seconds: float | None = None, name: str | None = None
 ) -> Clip:
     """Reads a whole video at a constant frame rate with its sound. For large or long files, see `iter_frames`.
 
@@ -205,7 +204,7 @@ def _from_time(track: Iterator[TrackPiece], begin_s: float, label: str) -> Itera
 
 def iter_frames(
     source: MediaSource,
-    fps: int = FPS,
+    fps: int = FRAME_RATE,
     *,
     start_s: float = 0.0,
     max_seconds: float | None = None,
@@ -224,7 +223,7 @@ def iter_frames(
 
 def iter_pictures(
     source: MediaSource,
-    fps: int = FPS,
+    fps: int = FRAME_RATE,
     *,
     start_s: float = 0.0,
     max_seconds: float | None = None,

@@ -19,7 +19,7 @@ from torch.nn import functional
 from portrait.faces import FaceDetector, HaarDetector, NoFaceError, track_faces
 from portrait.faces.crop import CropBox, apply_crop
 from portrait.metrics.syncnet import FACE_SIZE, STEPS_PER_FRAME, WINDOW_FRAMES, SyncNet
-from portrait.speech.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
+from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 MAX_OFFSET = 15
 """Frames that are searched to either side."""

@@ -16,8 +16,6 @@ class VideoConfig:
 
     size: int
     """Side of the square picture in pixels (paper: 512)."""
-    fps: int = 25
-    """Frames a second."""
     max_clip_seconds: float = 10.0
     """Longest clip of the training data (paper: 10 s)."""
 
@@ -29,7 +27,7 @@ class Preset:
     name: str
     """What `presets.load` knows it by."""
     video: VideoConfig
-    """Size and rate of the pictures."""
+    """Size of the pictures, length of the clips."""
     vae: VAEConfig
     """The video VAE."""
     speech: SpeechConfig

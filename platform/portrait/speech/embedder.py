@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from portrait.speech.grid import FRAMES_PER_LATENT
+from portrait.timing import FRAMES_PER_LATENT
 
 
 def _mlp(width_in: int, hidden: int, width_out: int) -> nn.Sequential:

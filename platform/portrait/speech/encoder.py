@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from portrait.speech.grid import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_of_samples
+from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_of_samples
 
 Samples = NDArray[np.float32]
 

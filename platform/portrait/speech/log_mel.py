@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portrait.speech.encoder import Samples, SpeechEncoder
-from portrait.speech.grid import SAMPLE_RATE, SAMPLES_PER_FRAME
+from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 WINDOW = SAMPLE_RATE // 40
 FFT = 512

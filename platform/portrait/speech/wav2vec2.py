@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from portrait.speech.encoder import Samples, SpeechEncoder
-from portrait.speech.grid import FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_FRAME
+from portrait.timing import FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 CHUNK_LATENTS = 4
 RECEPTIVE_FIELD = 400

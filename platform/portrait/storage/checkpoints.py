@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from portrait.presets.preset import Preset
 from portrait.presets.serialization import from_dict, to_dict
+from portrait.storage.migrations import migrate_preset
 
 if TYPE_CHECKING:
     from portrait.generator import Generator
@@ -102,7 +103,7 @@ def read_header(path: str | Path) -> ModelHeader:
         raise ValueError(f"{path} holds weights but no configuration: not a model exported by this project")
     try:
         config = json.loads(metadata[_METADATA_KEY])
-        preset = from_dict(Preset, config["preset"])
+        preset = from_dict(Preset, migrate_preset(config["preset"]))
         kind, extra = config["kind"], config["extra"]
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: its configuration does not fit this release: {error}") from error

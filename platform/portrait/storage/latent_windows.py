@@ -16,9 +16,8 @@ from portrait.storage.clips import SPLITS
 from portrait.storage.latents import LatentRow, LatentTable
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 from portrait.storage.sampler import Draw
+from portrait.timing import FRAMES_PER_LATENT, LATENTS_PER_BLOCK
 
-BLOCK_LATENTS = 4
-FRAMES_PER_LATENT = 4
 FIRST_WINDOW_SHARE = 0.25
 """Least share of the windows that begin at a clip's first frame: every stream begins with such a window."""
 NUM_REFERENCES = 3
@@ -53,8 +52,8 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
             FileNotFoundError: there is no table.
             ValueError: a number is out of range, the split is empty, or a source is not there.
         """
-        if window < BLOCK_LATENTS or window % BLOCK_LATENTS:
-            raise ValueError(f"window must be a positive multiple of {BLOCK_LATENTS}, got {window}")
+        if window < LATENTS_PER_BLOCK or window % LATENTS_PER_BLOCK:
+            raise ValueError(f"window must be a positive multiple of {LATENTS_PER_BLOCK}, got {window}")
         if split is not None and split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         self.table = LatentTable.open(uri, version)
@@ -122,10 +121,10 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
 
     def _start(self, rng: np.random.Generator, total: int) -> int:
         """First latent of a window: a multiple of 4, late enough only to hold the clip's last latent."""
-        last_block = max(0, -(-(total - self.window) // BLOCK_LATENTS))
+        last_block = max(0, -(-(total - self.window) // LATENTS_PER_BLOCK))
         if rng.random() < FIRST_WINDOW_SHARE:
             return 0
-        return BLOCK_LATENTS * int(rng.integers(0, last_block + 1))
+        return LATENTS_PER_BLOCK * int(rng.integers(0, last_block + 1))
 
     def _speech(self, features: torch.Tensor, start: int) -> torch.Tensor:
         speech = torch.zeros(FRAMES_PER_LATENT * self.window, features.shape[1])

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import torch
 
 from portrait.storage import fragments
+from portrait.timing import frames_of_latents
 
 LATENTS_SCHEMA = pa.schema(
     [
@@ -93,9 +94,10 @@ class LatentRow:
                 raise ValueError(
                     f"{name} of clip {self.clip_id} must be {list(shape)}, got {list(tensor.shape)}"
                 )
-        if self.num_frames != 1 + 4 * (latents - 1):
+        if self.num_frames != frames_of_latents(latents):
             raise ValueError(
-                f"clip {self.clip_id}: {latents} latents need {1 + 4 * (latents - 1)} frames, got {self.num_frames}"
+                f"clip {self.clip_id}: {latents} latents need "
+                f"{frames_of_latents(latents)} frames, got {self.num_frames}"
             )
         for name in ("mean", "variance", "reference_latents", "speech"):
             if not torch.isfinite(getattr(self, name).to(torch.float16)).all():

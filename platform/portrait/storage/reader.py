@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from portrait.media.audio import SAMPLE_RATE, decode_flac_window
-from portrait.media.video import FPS, decode_window
+from portrait.media.audio import decode_flac_window
+from portrait.media.video import decode_window
 from portrait.storage.clip_collections import Clips, open_clips
 from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS
 from portrait.storage.latent_windows import LatentWindows
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 from portrait.storage.sampler import Draw, EpochSampler, batches, collate
+from portrait.timing import SAMPLES_PER_FRAME, is_whole_latents
 
 __all__ = ["ClipWindows", "Draw", "EpochSampler", "LatentWindows", "batches", "collate"]
 
@@ -59,7 +60,7 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
             FileNotFoundError: there is no table.
             ValueError: a number is out of range, no row of the split is long enough, or a source is not there.
         """
-        if num_frames < 1 or (num_frames - 1) % 4:
+        if not is_whole_latents(num_frames):
             raise ValueError(f"num_frames must be 1 + a multiple of 4, got {num_frames}")
         if size < 1 or max_references < 0:
             raise ValueError(
@@ -153,8 +154,9 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
     def audio(self, draw: Draw, data: bytes) -> torch.Tensor:
         """The sound of a draw's window out of its clip's FLAC bytes; see `read_audio`."""
         start, _ = self.choose(draw)
-        per_frame = SAMPLE_RATE // FPS
-        return torch.from_numpy(decode_flac_window(data, start * per_frame, self.num_frames * per_frame))
+        return torch.from_numpy(
+            decode_flac_window(data, start * SAMPLES_PER_FRAME, self.num_frames * SAMPLES_PER_FRAME)
+        )
 
 
 def _resize(frames_THWC: np.ndarray, size: int) -> np.ndarray:

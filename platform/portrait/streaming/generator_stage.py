@@ -25,9 +25,9 @@ from portrait.generator.cache import KeyValueCache
 from portrait.generator.config import SamplingConfig
 from portrait.generator.model import Generator
 from portrait.generator.sampler import BlockSampler, block_noise
-from portrait.speech.grid import FRAMES_PER_LATENT, block_frame_range
 from portrait.streaming.portraits import Portrait
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
+from portrait.timing import FRAMES_PER_BLOCK, LATENTS_PER_BLOCK, block_frame_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +64,23 @@ class GeneratorStage:
         sampling: SamplingConfig,
         *,
         max_sessions: int = 16,
-        max_references: int | None = None,
+        max_references: int = 3,
     ) -> None:
-        """`max_references`: room for references in a session's cache; the configuration's number by default."""
+        """Creates a stage without sessions.
+
+        Args:
+            generator: the model.
+            sampling: steps, shift, guidance and what follows a full window.
+            max_sessions: most sessions that may be open.
+            max_references: most references a session may have. All caches have room for that many, so that sessions
+                with different numbers of references run in one batch.
+        """
         self.generator = generator.eval()
         self.config = generator.config
         self.sampler = BlockSampler(generator, sampling)
         self.rolling = sampling.window == "rolling"
         self.max_sessions = max_sessions
-        self.max_references = max_references or self.config.max_references
+        self.max_references = max_references
         self.device = generator.latent_in.weight.device
         self.sessions: dict[str, GeneratorSession] = {}
 
@@ -174,7 +182,7 @@ class GeneratorStage:
 
     def _features(self, session: GeneratorSession, request: GeneratorRequest) -> Tensor:
         """Checked features on the grid of 4k frames [4k, F]: block 0 lacks the three frames before the first."""
-        first, after = block_frame_range(session.block, self.config.block_latents)
+        first, after = block_frame_range(session.block)
         expected = (after - first, self.config.speech_dim)
         if request.features.shape != expected:
             raise ValueError(
@@ -184,20 +192,20 @@ class GeneratorStage:
         if not np.isfinite(request.features).all():
             raise ValueError(f"session {request.session_id!r}: speech features hold NaN or infinite values")
         features = torch.from_numpy(np.asarray(request.features, np.float32))
-        missing = FRAMES_PER_LATENT * self.config.block_latents - len(features)
+        missing = FRAMES_PER_BLOCK - len(features)
         return torch.nn.functional.pad(features, (0, 0, missing, 0)).to(self.device)
 
     def _begin_next_window_if_full(self, session: GeneratorSession) -> None:
         """The last block of a full window becomes the context of the next."""
         if session.latents.shape[1] == self.config.window_latents:
-            session.latents = session.latents[:, -self.config.block_latents :].clone()
-            session.embedding = session.embedding[-self.config.block_latents :].clone()
+            session.latents = session.latents[:, -LATENTS_PER_BLOCK:].clone()
+            session.embedding = session.embedding[-LATENTS_PER_BLOCK:].clone()
             self._rebuild(session)
 
     def _rebuild(self, session: GeneratorSession) -> None:
         """Writes the window's history to the cache, in one pass; a full window's is never looked at again."""
         finished = session.latents.shape[1]
-        session.cache.begin_window(first=finished == session.block * self.config.block_latents)
+        session.cache.begin_window(first=finished == session.block * LATENTS_PER_BLOCK)
         if 0 < finished < self.config.window_latents:
             self.sampler.write_history(session.cache, session.latents[None], session.embedding[None])
 
@@ -208,8 +216,8 @@ class GeneratorStage:
         full = [s for s in sessions if s.latents.shape[1] == self.config.window_latents]
         if self.rolling:
             for session in full:
-                session.latents = session.latents[:, self.config.block_latents :].clone()
-                session.embedding = session.embedding[self.config.block_latents :].clone()
+                session.latents = session.latents[:, LATENTS_PER_BLOCK:].clone()
+                session.embedding = session.embedding[LATENTS_PER_BLOCK:].clone()
                 self.generator.roll(session.cache)
         rows = [i for i, s in enumerate(sessions) if s.latents.shape[1] < self.config.window_latents]
         if not rows:
@@ -223,7 +231,7 @@ class GeneratorStage:
     def _load(self, session: GeneratorSession, state: bytes) -> None:
         tensors = unpack(state, {"latents", "embedding", "counters"})
         latents, embedding = tensors["latents"], tensors["embedding"]
-        finished, k = latents.shape[1], self.config.block_latents
+        finished, k = latents.shape[1], LATENTS_PER_BLOCK
         if latents[:, :0].shape != session.latents.shape or embedding[:0].shape != session.embedding.shape:
             raise ValueError("session state: its latents or embeddings are those of another generator")
         if finished % k or finished > self.config.window_latents or len(embedding) != finished:

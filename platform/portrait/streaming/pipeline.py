@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from portrait.generator.config import SamplingConfig
 from portrait.generator.model import Generator
 from portrait.speech.encoder import Samples, SpeechEncoder
-from portrait.speech.grid import SAMPLE_RATE
 from portrait.streaming.decoder_stage import DecoderRequest, DecoderStage
 from portrait.streaming.generator_stage import GeneratorRequest, GeneratorStage
 from portrait.streaming.portraits import Portrait
 from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
+from portrait.timing import SAMPLE_RATE
 from portrait.vae import VideoVAE
 
 
@@ -42,13 +42,13 @@ class PortraitPipeline:
         vae: VideoVAE,
         sampling: SamplingConfig,
         *,
-        max_references: int | None = None,
+        max_references: int = 3,
     ) -> None:
         if encoder.dim != generator.config.speech_dim:
             raise ValueError(
                 f"the speech encoder gives {encoder.dim} features, the generator takes {generator.config.speech_dim}"
             )
-        self.speech = SpeechStage(encoder, block_latents=generator.config.block_latents)
+        self.speech = SpeechStage(encoder)
         self.generator = GeneratorStage(generator, sampling, max_references=max_references)
         self.decoder = DecoderStage(vae)
         self._names = (f"pipeline-{number}" for number in count())

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from portrait.speech.encoder import Samples, SpeechEncoder, SpeechStream, StreamState, check_samples
-from portrait.speech.grid import SAMPLES_PER_FRAME, block_frame_range, frames_of_samples
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
+from portrait.timing import SAMPLES_PER_FRAME, block_frame_range, frames_of_samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,8 @@ class SpeechSession:
 class SpeechStage:
     """Sessions' audio to blocks of features."""
 
-    def __init__(self, encoder: SpeechEncoder, *, block_latents: int = 4, max_sessions: int = 1024) -> None:
+    def __init__(self, encoder: SpeechEncoder, *, max_sessions: int = 1024) -> None:
         self.encoder = encoder
-        self.block_latents = block_latents
         self.max_sessions = max_sessions
         self.sessions: dict[str, SpeechSession] = {}
 
@@ -137,7 +136,7 @@ class SpeechStage:
         session.features = np.concatenate(ready)
         blocks = []
         while True:
-            first, after = block_frame_range(session.block, self.block_latents)
+            first, after = block_frame_range(session.block)
             frames = after - first
             shown = min(frames, frames_of_samples(len(session.audio)))
             if len(session.features) < frames or shown == 0:
@@ -154,6 +153,6 @@ class SpeechStage:
     def _padded_frames(self, frames: int) -> int:
         """Frames of the stream up to the end of the block that holds its last frame."""
         block = 0
-        while block_frame_range(block, self.block_latents)[1] < frames:
+        while block_frame_range(block)[1] < frames:
             block += 1
-        return block_frame_range(block, self.block_latents)[1] if frames else 0
+        return block_frame_range(block)[1] if frames else 0

@@ -13,7 +13,8 @@ import numpy as np
 from portrait.synthetic.identity import Identity
 from portrait.synthetic.motion import random_motion
 from portrait.synthetic.renderer import ZOOM, FrameState, HeadRenderer
-from portrait.synthetic.speech import SAMPLES_PER_FRAME, Voice, synthesize
+from portrait.synthetic.speech import Voice, synthesize
+from portrait.timing import SAMPLES_PER_FRAME
 
 
 @dataclass(frozen=True, kw_only=True)

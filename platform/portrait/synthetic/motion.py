@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-FPS = 25
+from portrait.timing import FRAME_RATE
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def random_motion(
         t += int(rng.integers(35, 110))
     gaze = gaussian_filter1d(gaze, 0.7, axis=0)
     brow = np.clip(0.012 * stress + 0.003 * _wander(rng, num_frames, 12), -0.006, 0.012)
-    breath = np.sin(2 * np.pi * (np.arange(num_frames) / FPS * rng.uniform(0.22, 0.32) + rng.random()))
+    breath = np.sin(2 * np.pi * (np.arange(num_frames) / FRAME_RATE * rng.uniform(0.22, 0.32) + rng.random()))
     return Motion(pose, shift, blink, gaze, brow, breath)
 
 

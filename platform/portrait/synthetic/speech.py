@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
-SAMPLE_RATE = 16000
-SAMPLES_PER_FRAME = 640
+from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME
+
 LOOK_AHEAD_S = 0.08
 _STEP = 80  # samples of a control step, 5 ms
 _CONTROL = SAMPLE_RATE // _STEP

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from portrait.generator import KeyValueCache
+from portrait.timing import LATENTS_PER_BLOCK
 
 TOLERANCE: dict[str, Any] = {"atol": 2e-5, "rtol": 1e-4}
 
@@ -26,7 +27,7 @@ def begin(generator, window, row, references=3):
 
 
 def blocks_of(latents, config):
-    return latents.split(config.block_latents, dim=2)
+    return latents.split(LATENTS_PER_BLOCK, dim=2)
 
 
 @torch.no_grad()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -20,7 +18,6 @@ class Field(nn.Module):
 
     def __init__(self, rate: float = 0.0, speech: float = 0.0) -> None:
         super().__init__()
-        self.config = SimpleNamespace(block_latents=4)
         self.rate, self.speech, self.calls = rate, speech, []
 
     def forward(self, *, noised, level, drop_references, drop_speech=None, **given):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -20,7 +18,6 @@ class KnowsTheAnswer(nn.Module):
 
     def __init__(self, clean: torch.Tensor, error: torch.Tensor | float = 0.0) -> None:
         super().__init__()
-        self.config = SimpleNamespace(block_latents=4)
         self.clean, self.error, self.calls = clean, error, []
 
     def forward(self, history, noised, *, level, **conditions):

@@ -7,6 +7,7 @@ import torch
 
 from portrait import presets
 from portrait.generator import Generator
+from portrait.timing import LATENTS_PER_BLOCK
 
 
 def run(generator, window, **changes):
@@ -35,7 +36,7 @@ def test_parameters_are_those_of_the_arithmetic(name):
 
 def test_the_papers_generator_has_a_billion_parameters():
     config = presets.load("paper").generator
-    assert (config.blocks, config.heads, config.head_dim, config.block_latents) == (24, 12, 128, 4)
+    assert (config.blocks, config.heads, config.head_dim) == (24, 12, 128)
     assert parameters_by_arithmetic(config) == pytest.approx(1.0e9, rel=0.05)
 
 
@@ -45,7 +46,7 @@ def test_velocity_is_zero_before_training(generator_config, window):
 
 def test_no_block_depends_on_what_comes_later(generator, window, generator_config):
     leaves = {name: window[name].requires_grad_() for name in ("history", "noised", "speech", "level")}
-    k, block = generator_config.block_latents, 3
+    k, block = LATENTS_PER_BLOCK, 3
     velocity = run(generator, window)
     velocity[:, :, block * k : (block + 1) * k].square().sum().backward()
     by_latent = {
@@ -69,7 +70,7 @@ def test_no_block_depends_on_what_comes_later(generator, window, generator_confi
 
 def test_the_first_block_sees_no_history(generator, window, generator_config):
     changed = window["history"] + 1.0
-    k = generator_config.block_latents
+    k = LATENTS_PER_BLOCK
     before, after = run(generator, window), run(generator, window, history=changed)
     torch.testing.assert_close(after[:, :, :k], before[:, :, :k])
     assert (after[:, :, k:] - before[:, :, k:]).abs().max() > 1e-2

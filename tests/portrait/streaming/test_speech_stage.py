@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portrait.speech import LogMelEncoder
-from portrait.speech.grid import block_frame_range
 from portrait.streaming import SpeechRequest, SpeechStage, StageFullError, UnknownSessionError
+from portrait.timing import block_frame_range
 
 NOTHING = np.zeros(0, np.float32)
 

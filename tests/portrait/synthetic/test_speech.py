@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import find_peaks, lfilter
 
-from portrait.synthetic.speech import SAMPLES_PER_FRAME, VOWELS, Voice, _formants, speech, synthesize
+from portrait.synthetic.speech import VOWELS, Voice, _formants, speech, synthesize
+from portrait.timing import SAMPLES_PER_FRAME
 
 
 def loudness(audio: np.ndarray) -> np.ndarray:
