@@ -61,11 +61,10 @@ class DistillationTask(GeneratorTask):
         return checkpoints.load_generator(self.init, preset=self.preset).requires_grad_(False)
 
     def loss(
-        self, model: nn.Module, batch: Batch, *, seed: int, step: int
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int, rng: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        # The trainer seeds the global generator by (seed, step, rank).
         del seed, step
-        return self._distillation(model, batch, torch.Generator().manual_seed(int(torch.randint(2**62, ()))))
+        return self._distillation(model, batch, rng)
 
     def window_loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> torch.Tensor:
         return self._distillation(model, batch, rng)[0]

@@ -148,10 +148,8 @@ class GeneratorTask:
         return batches(windows, sampler, readers=shard.readers)
 
     def loss(
-        self, model: nn.Module, batch: Batch, *, seed: int, step: int
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int, rng: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        # The trainer seeds the global generator by (seed, step, rank).
-        rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         rollout = draw_rollout(self.training, self.preset.sampling, seed, step)
         return flow_matching_loss(
             model,

@@ -101,11 +101,16 @@ class Task(Protocol):
         ...
 
     def loss(
-        self, model: nn.Module, batch: Batch, *, seed: int, step: int
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int, rng: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Scalar loss and what to log of it (scalars or 0-d tensors).
+        """Scalar loss and the metrics to log (scalars or 0-d tensors).
 
-        `(seed, step)` is equal on all ranks: whatever changes the graph must be drawn from it alone.
+        Args:
+            model: what `build` returned.
+            batch: a batch of `batches`, on the model's device.
+            seed: equal on all ranks.
+            step: equal on all ranks; draws that change the graph must come from (seed, step) alone.
+            rng: on the CPU, different on every rank and step; all other draws come from it.
         """
         ...
 

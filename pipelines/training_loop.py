@@ -108,8 +108,10 @@ class TaskLoss(nn.Module):
         self.model = model
         self._task = task
 
-    def forward(self, batch: Batch, *, seed: int, step: int) -> tuple[torch.Tensor, dict[str, Any]]:
-        return self._task.loss(self.model, batch, seed=seed, step=step)
+    def forward(
+        self, batch: Batch, *, seed: int, step: int, rng: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        return self._task.loss(self.model, batch, seed=seed, step=step, rng=rng)
 
 
 def train_worker(config: dict[str, Any]) -> dict[str, float]:
@@ -209,7 +211,7 @@ class TrainingLoop:
         """One optimiser step of all ranks."""
         progress, settings = self.progress, self.settings
         seed = settings.seed + 7919 * progress.stage
-        torch.manual_seed(_mix(seed, progress.step, self.rank))
+        rng = torch.Generator().manual_seed(_mix(seed, progress.step, self.rank))
         set_learning_rate(self.engine, rate)
         for micro in range(settings.accumulation):
             batch = {
@@ -217,7 +219,7 @@ class TrainingLoop:
                 for name, value in self.data_wait.take(batches).items()
             }
             draw = progress.step * settings.accumulation + micro
-            loss, metrics = self.engine(batch, seed=seed, step=draw)
+            loss, metrics = self.engine(batch, seed=seed, step=draw, rng=rng)
             self.engine.backward(loss)
             self.engine.step()
             self.window.append({"loss": loss.detach(), **metrics})

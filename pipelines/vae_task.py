@@ -124,18 +124,18 @@ class VAETask:
         return batches(windows, sampler, readers=shard.readers)
 
     def loss(
-        self, model: nn.Module, batch: Batch, *, seed: int, step: int
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int, rng: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         assert isinstance(model, VideoVAE)
         training = self.training
         dtype = next(model.parameters()).dtype
         video, references = (_to_unit(batch[name], dtype) for name in ("video", "references"))
         video, references = augment(
-            video, references, mirror=training.mirror, colour_jitter=training.colour_jitter
+            video, references, mirror=training.mirror, colour_jitter=training.colour_jitter, rng=rng
         )
         count = number_of_references(seed, step, training.max_references)
         posterior = model.encode(video)
-        z = posterior.sample()
+        z = posterior.sample(rng)
         decoded = model.decode(z, references=references[:, :count] if count else None)
         l1 = (decoded - video).abs().float().mean()
         l2 = (decoded - video).float().square().mean()

@@ -31,12 +31,12 @@ class BreakingTask(VAETask):
     break_at: int
 
     def loss(
-        self, model: nn.Module, batch: Batch, *, seed: int, step: int
+        self, model: nn.Module, batch: Batch, *, seed: int, step: int, rng: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         if step == self.break_at and not Path(self.marker).exists():
             Path(self.marker).touch()
             raise RuntimeError("the lights went out")
-        return super().loss(model, batch, seed=seed, step=step)
+        return super().loss(model, batch, seed=seed, step=step, rng=rng)
 
 
 @pytest.fixture

@@ -29,14 +29,14 @@ def test_loss_is_of_frames_of_their_changes_and_the_kl_per_latent_value(task: VA
     task = dataclasses.replace(task, training=training)
     model = task.build()
     batch = next(task.batches(0, DataShard(rank=0, world_size=1, seed=0)))
-    torch.manual_seed(1)
-    loss, metrics = task.loss(model, batch, seed=0, step=0)
+    rng = torch.Generator().manual_seed(1)
+    loss, metrics = task.loss(model, batch, seed=0, step=0, rng=rng)
 
     video, references = (batch[name].float() / 127.5 - 1 for name in ("video", "references"))
     count = number_of_references(0, 0, 3)
     posterior = model.encode(video)
-    torch.manual_seed(1)
-    decoded = model.decode(posterior.sample(), references[:, :count] if count else None)
+    z = posterior.sample(torch.Generator().manual_seed(1))
+    decoded = model.decode(z, references[:, :count] if count else None)
     mean, log_variance = posterior.mean, posterior.log_variance
     normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()

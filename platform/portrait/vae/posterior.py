@@ -24,11 +24,14 @@ class Posterior:
         mean, log_variance = moments.chunk(2, dim=1)
         return cls(mean, log_variance.clamp(-30.0, 20.0))
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """A draw by the reparameterisation z = μ + σ·ε, [B, C_z, L, h, w]."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
+    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+        """A draw by the reparameterisation z = μ + σ·ε, [B, C_z, L, h, w].
+
+        Args:
+            rng: where ε is drawn, on `rng`'s device; by default PyTorch's global generator of the mean's device.
+        """
+        device = self.mean.device if rng is None else rng.device
+        noise = torch.randn(self.mean.shape, generator=rng, device=device).to(self.mean)
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def kl(self) -> Tensor:
