@@ -12,7 +12,7 @@ from data_prep.ledger import open_filesystem, write_text
 from data_prep.pipeline import Survey, prepare, survey
 from data_prep.report import Report
 from data_prep.report_page import page
-from data_prep.sources import Source, open_source
+from data_prep.sources import PhotoSettings, Source, open_source
 from data_prep.splits import Splits
 from data_prep.target import GROWN, writing
 from jobs import command_line
@@ -31,7 +31,8 @@ class PrepareData:
     source: str
     """Folder of videos, one video file, voxceleb2:FOLDER for VoxCeleb2's own layout (its test identities stay test),
     hdtf:FOLDER for HDTF's annotations and videos, webdataset:SHARDS for tar files (a folder, a file, or paths and
-    addresses with braces), or synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST] for embedded synthetic heads."""
+    addresses with braces), synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST] for embedded synthetic heads, or photos:FOLDER
+    for talking heads made of the photographs in a folder."""
     preset: str = "tiny"
     """Preset whose picture size and longest clip are used."""
     output: Path | None = None
@@ -45,6 +46,8 @@ class PrepareData:
     """CSV with the columns path (below the folder), identity, and split where it is fixed; other files are left out."""
     licence: str | None = None
     """Licence of the footage, kept with every clip."""
+    photos: PhotoSettings = field(default_factory=PhotoSettings)
+    """How photographs become talking heads."""
     splits: Splits = field(default_factory=Splits)
     """Shares of the identities held out."""
     min_clip_seconds: float = 1.0
@@ -137,6 +140,7 @@ def _settled(config: PrepareData) -> tuple[Source, str, CutSettings]:
         identity_pattern=config.identity_pattern,
         identities=config.identities,
         licence=config.licence,
+        photos=config.photos,
     )
     cluster.connect()
     return source, config.clips or str(_output(config) / "clips.lance"), settings

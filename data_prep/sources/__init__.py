@@ -11,6 +11,7 @@ from data_prep.sources.folder import FolderSource
 from data_prep.sources.footage import Footage, Source
 from data_prep.sources.hdtf import HDTFSource
 from data_prep.sources.identities import NamedByTable
+from data_prep.sources.photos import DEFAULT_PHOTOS, PhotoSettings, PhotoSource
 from data_prep.sources.synthetic import SyntheticSource
 from data_prep.sources.voxceleb2 import VoxCeleb2Source
 from data_prep.sources.webdataset import WebDatasetSource
@@ -20,6 +21,8 @@ __all__ = [
     "Footage",
     "HDTFSource",
     "NamedByTable",
+    "PhotoSettings",
+    "PhotoSource",
     "Source",
     "SyntheticSource",
     "VoxCeleb2Source",
@@ -31,6 +34,7 @@ __all__ = [
 _VOXCELEB2 = "voxceleb2:"
 _HDTF = "hdtf:"
 _WEBDATASET = "webdataset:"
+_PHOTOS = "photos:"
 
 
 def open_source(
@@ -40,22 +44,24 @@ def open_source(
     identity_pattern: str | None = None,
     identities: Path | None = None,
     licence: str | None = None,
+    photos: PhotoSettings = DEFAULT_PHOTOS,
 ) -> Source:
     """The source that a command line names.
 
     Args:
-        text: a folder (or one video file), `voxceleb2:FOLDER`, `hdtf:FOLDER`, `webdataset:SHARDS`, or
-            `synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST]`.
+        text: a folder (or one video file), `voxceleb2:FOLDER`, `hdtf:FOLDER`, `webdataset:SHARDS`,
+            `photos:FOLDER` for talking heads made of photographs, or `synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST]`.
         render_folder: where synthetic footage is rendered to.
         identity_pattern: see `FolderSource`.
         identities: see `NamedByTable`; for folders.
         licence: kept in every row's provenance.
+        photos: how photographs become talking heads.
 
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: the text or the pattern is malformed, or two things say who is in a file.
     """
-    names_people = text.startswith(("synthetic:", _VOXCELEB2, _HDTF))
+    names_people = text.startswith(("synthetic:", _VOXCELEB2, _HDTF, _PHOTOS))
     if identity_pattern is not None and (identities is not None or names_people):
         raise ValueError(
             "an identity pattern is for folders and shards, and does not go with a table of identities"
@@ -65,6 +71,10 @@ def open_source(
     own = {} if licence is None else {"licence": licence}
     if text.startswith("synthetic:"):
         return SyntheticSource.parse(text, render_folder)
+    if text.startswith(_PHOTOS):
+        return PhotoSource.configured(
+            Path(text.removeprefix(_PHOTOS)), photos, render_folder / "photos", licence
+        )
     if text.startswith(_VOXCELEB2):
         return VoxCeleb2Source(folder=Path(text.removeprefix(_VOXCELEB2)), **own)
     if text.startswith(_HDTF):

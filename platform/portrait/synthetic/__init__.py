@@ -1,6 +1,8 @@
-"""Synthetic talking heads with known mouth opening and head pose: for the demo, for tests, to check metrics."""
+"""Talking heads with known mouth opening and head pose, painted or made of a photograph: for the demo and tests, to
+check metrics, and to train on.
+"""
 
-from portrait.synthetic.clip import SyntheticClip, render_clip, render_for_audio
+from portrait.synthetic.clip import SyntheticClip, render_clip, render_for_audio, render_photo
 from portrait.synthetic.dataset import write_clip, write_dataset
 from portrait.synthetic.identity import Identity
 from portrait.synthetic.speech import Speech, Voice, speech, synthesize
@@ -12,6 +14,7 @@ __all__ = [
     "Voice",
     "render_clip",
     "render_for_audio",
+    "render_photo",
     "speech",
     "synthesize",
     "write_clip",

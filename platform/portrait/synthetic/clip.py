@@ -7,12 +7,14 @@ clip_seed, seconds, size) alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from portrait.synthetic.identity import Identity
-from portrait.synthetic.motion import random_motion
-from portrait.synthetic.renderer import ZOOM, FrameState, HeadRenderer
+from portrait.synthetic.motion import Motion, random_motion
+from portrait.synthetic.photo_renderer import PhotoRenderer
+from portrait.synthetic.renderer import FrameState, HeadRenderer
 from portrait.synthetic.speech import Voice, synthesize
 from portrait.timing import SAMPLES_PER_FRAME
 
@@ -98,9 +100,77 @@ def render_for_audio(
     sound[: len(audio)] = audio[: len(sound)]
     rounding = _track("rounding", rounding, np.zeros(num_frames))
     energy = _track("energy", energy, _loudness(sound))
-    person = Identity.random(identity_seed)
-    renderer = HeadRenderer(person, size, clip_seed)
+    renderer = HeadRenderer(Identity.random(identity_seed), size, clip_seed)
     moves = random_motion(num_frames, energy, np.random.default_rng([identity_seed, clip_seed, 13]), motion)
+    return film(renderer, sound, opening, rounding, moves)
+
+
+def render_photo(
+    picture: np.ndarray,
+    landmarks: np.ndarray,
+    seconds: float,
+    *,
+    size: int = 256,
+    seed: int = 0,
+    clip_seed: int = 0,
+) -> SyntheticClip:
+    """Renders a clip of the person in a photograph, who speaks in a voice drawn for them.
+
+    Args:
+        picture: the photograph, RGB uint8 [H, W, 3].
+        landmarks: [478, 3] in its pixels, from `portrait.faces.landmarks`.
+        seconds: length, rounded to whole frames.
+        size: picture side in pixels, a multiple of 4.
+        seed: who; draws the voice.
+        clip_seed: draws words, motion, framing, light and place.
+
+    Raises:
+        ValueError: size or seconds out of range.
+    """
+    voice_rng = np.random.default_rng([seed, 14])
+    voice = Voice(
+        pitch_hz=float(voice_rng.uniform(90, 240)), formant_scale=float(voice_rng.uniform(0.95, 1.2))
+    )
+    rng = np.random.default_rng([seed, clip_seed, 15])
+    spoken = synthesize(seconds, int(rng.integers(2**62)), voice)
+    renderer = PhotoRenderer(picture, landmarks, size, rng)
+    moves = random_motion(len(spoken.opening), spoken.energy, rng)
+    return film(renderer, spoken.audio, spoken.opening, spoken.rounding, moves)
+
+
+class Renderer(Protocol):
+    """What makes frames of a head."""
+
+    size: int
+    """Side of the frames in pixels."""
+
+    @property
+    def mouth_full_px(self) -> float:
+        """Gap between the lips at full opening, head upright, in pixels."""
+        ...
+
+    def frame(self, state: FrameState) -> np.ndarray:
+        """One frame, uint8 RGB [size, size, 3]."""
+        ...
+
+    def mouth_truth(self, state: FrameState) -> tuple[np.ndarray, float]:
+        """The mouth's centre in pixels [2] and the gap between the lips at its centre in pixels."""
+        ...
+
+
+def film(
+    renderer: Renderer, sound: np.ndarray, opening: np.ndarray, rounding: np.ndarray, moves: Motion
+) -> SyntheticClip:
+    """Renders a clip frame by frame and notes the truth.
+
+    Args:
+        renderer: makes the frames.
+        sound: float32 [640 T] at 16 kHz.
+        opening: [T] in [0, 1].
+        rounding: [T], -1 spread … 1 round.
+        moves: everything else that moves.
+    """
+    num_frames, size = len(opening), renderer.size
     frames = np.empty((num_frames, size, size, 3), np.uint8)
     centre = np.empty((num_frames, 2), np.float32)
     gap = np.empty(num_frames, np.float32)
@@ -120,9 +190,9 @@ def render_for_audio(
     return SyntheticClip(
         frames=frames,
         audio=sound,
-        mouth_opening=opening.astype(np.float32),
+        mouth_opening=np.asarray(opening, np.float32),
         mouth_opening_px=gap,
-        mouth_full_px=person.mouth_full * ZOOM * size,
+        mouth_full_px=renderer.mouth_full_px,
         head_pose=moves.pose.astype(np.float32),
         mouth_centre=centre,
     )

@@ -59,7 +59,7 @@ def write_dataset(
     return paths
 
 
-def write_clip(path: Path, clip: SyntheticClip, *, identity: int) -> None:
+def write_clip(path: Path, clip: SyntheticClip, *, identity: int | str) -> None:
     """Writes one clip and its truth; the MP4 gets its name last, so that it marks the pair as complete."""
     sheet, film = (path.with_name(f".{path.stem}.{os.getpid()}{ending}") for ending in (".npz", ".mp4"))
     try:

@@ -91,6 +91,11 @@ class HeadRenderer:
         self._grid = self._make_grid()
         self._has_back = bool(self._back[..., 3].any())
 
+    @property
+    def mouth_full_px(self) -> float:
+        """Gap between the lips at full opening, head upright, in pixels."""
+        return self.person.mouth_full * ZOOM * self.size
+
     def frame(self, state: FrameState) -> np.ndarray:
         """One frame, uint8 RGB [size, size, 3]."""
         texture = self._texture
