@@ -83,7 +83,7 @@ def train_and_measure(
     config: AblateVAE, task: VAETask, settings: TrainingSettings, benchmarks: Sequence[HeldOutClips]
 ) -> tuple[Tables, dict[str, int]]:
     """Each benchmark's rows, and the steps that each model made."""
-    lpips = LPIPS(config.lpips_weights)
+    lpips = LPIPS(config.training.lpips_weights)
     steps: dict[str, int] = {}
     measured: dict[str, ablation.Measured] = {benchmark.name: {} for benchmark in benchmarks}
     for number, arm in enumerate(ablation.ARMS, 1):

@@ -7,14 +7,16 @@ ours and keeps its traceback.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import dataclasses
 import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -64,11 +66,34 @@ def parse(config_type: type[Config], args: Sequence[str] | None = None) -> Confi
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(config_type, args=args, prog=_program())
+            return tyro.cli(config_type, args=args, prog=_program(), **_preset_defaults(config_type, args))
     except SystemExit as stop:
         if not stop.code:
             raise
         raise ValueError(_unboxed(box.getvalue())) from None
+
+
+def _preset_defaults(config_type: type, args: Sequence[str] | None) -> dict[str, Any]:
+    """Keyword arguments of `tyro.cli` for a job whose defaults depend on the preset that the same command line names.
+
+    Such a job has a class method `of_preset`, which returns its configuration with the preset's values. tyro builds a
+    flag for each of its fields, nested ones too.
+
+    Raises:
+        ValueError: there is no preset of that name.
+    """
+    if not hasattr(config_type, "of_preset"):
+        return {}
+    fields = {field.name: field for field in dataclasses.fields(config_type)}
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--preset", nargs="?")
+    preset = finder.parse_known_args(args)[0].preset or fields.pop("preset").default
+    required = {
+        name: tyro.MISSING
+        for name, field in fields.items()
+        if name != "training" and field.default is field.default_factory is dataclasses.MISSING
+    }
+    return {"default": config_type.of_preset(preset, **required)}
 
 
 def fail(error: Exception) -> NoReturn:

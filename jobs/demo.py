@@ -216,8 +216,8 @@ def train(config: Demo, paths: Paths, report: StageReport) -> None:
     last_stage = len(presets.load(config.preset).vae_training.stages) - 1
     with report.stage("train the VAE (Ray Train, ZeRO-2)") as stage:
         result = train_vae.main(
-            train_vae.TrainVAE(
-                preset=config.preset,
+            train_vae.TrainVAE.of_preset(
+                config.preset,
                 clips=paths.clips,
                 output=paths.folder,
                 workers=config.workers,
@@ -241,8 +241,8 @@ def train(config: Demo, paths: Paths, report: StageReport) -> None:
 
     with report.stage("train the generator (Ray Train, ZeRO-2)") as stage:
         result = train_generator.main(
-            train_generator.TrainGenerator(
-                preset=config.preset,
+            train_generator.TrainGenerator.of_preset(
+                config.preset,
                 latents=paths.latents,
                 output=paths.folder,
                 workers=config.workers,

@@ -34,8 +34,10 @@ def main(config: DistillGenerator) -> TrainingResult:
     preset = presets.load(config.preset)
     if config.init != "none":
         raise ValueError("--init: a student starts from its --teacher")
-    if config.rollout_share:
-        raise ValueError("--rollout-share: a student learns from its teacher on true history alone")
+    if config.training.rollout_share:
+        raise ValueError(
+            "--training.rollout-share must be 0: a student learns from its teacher on true history only"
+        )
     check_weights(config.teacher, "generator", preset)
     check_steps(checkpoints.read_header(config.teacher).preset.sampling, config.student_steps)
     task = generator_task(dataclasses.replace(config, init=str(config.teacher)))

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from jobs import command_line
 from pipelines.task_options import TrainingOptions
@@ -24,31 +25,28 @@ class TrainVAE(TrainingOptions):
     """Trains the reference-guided VAE, stage by stage, and exports its averaged weights to OUTPUT/vae.safetensors."""
 
     clips: str | None = None
-    """The clips table, a folder or URI, or a folder of shards; OUTPUT/clips.lance where not given."""
+    """The clips table, a folder or URI, or a folder of shards; OUTPUT/clips.lance by default."""
+    training: VAETrainingConfig
+    """The preset's training configuration, field by field: loss weights, training stages, optimiser."""
     stages: tuple[int, ...] | None = None
-    """Which of the preset's stages to run (0 1 2); all of them where not given."""
-    steps: int | None = None
-    """Optimiser steps in all, shared among the stages as the preset shares its own."""
-    batch_size: int | None = None
-    """Clips a worker and step, in every stage."""
-    learning_rate: float | None = None
-    """Peak learning rate, in every stage."""
-    colour_jitter: float | None = None
-    """Strength 0 … 1 of a random change of the examples' colours; the preset's where not given."""
-    l2_weight: float | None = None
-    """Weight of the mean squared error of frames; the preset's where not given."""
-    motion_weight: float | None = None
-    """Weight of the mean squared error of the change from frame to frame; the preset's where not given."""
-    lpips_weights: str | None = None
-    """Folder with LPIPS backbone weights; without it LPIPS has no part in the loss."""
+    """Which of the training stages to run, by number (0 1 2); by default all of them."""
     sources: SourceMix = EVERY_SOURCE
-    """How often each of the table's sources is visited, and up to which picture size."""
+    """How often each of the table's sources is visited, and up to which frame size."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
+    @classmethod
+    def of_preset(cls, preset: str, **fields: Any) -> Self:
+        """The job's configuration with a preset's training configuration.
+
+        Raises:
+            ValueError: there is no preset of that name.
+        """
+        return cls(preset=preset, training=presets.load(preset).vae_training, **fields)
+
 
 def main(config: TrainVAE) -> TrainingResult:
-    """Trains and prints where the weights are and what they reach."""
+    """Trains, and prints where the weights are and how good they are."""
     task = vae_task(config)
     settings = config.connect()
     result = fit(task, settings, resume=config.resume)
@@ -57,11 +55,11 @@ def main(config: TrainVAE) -> TrainingResult:
 
 
 def vae_task(config: TrainVAE) -> VAETask:
-    """What the flags ask to train; warns where LPIPS has no part in it.
+    """The training task that the flags describe; warns if the loss is without LPIPS.
 
     Raises:
-        FileNotFoundError: there is no clips table, or no weights to start from.
-        ValueError: the preset, a stage or the weights to start from do not fit.
+        FileNotFoundError: the clips table or the weights to start from do not exist.
+        ValueError: the preset, a training stage or the weights to start from do not fit.
     """
     preset = presets.load(config.preset)
     clips = config.clips or str(config.folder / "clips.lance")
@@ -69,23 +67,25 @@ def vae_task(config: TrainVAE) -> VAETask:
         preset=preset,
         clips=clips if "://" in clips else str(Path(clips).absolute()),
         clips_version=open_clips(clips).version,
-        training=overridden(preset.vae_training, config),
+        training=selected_training(config),
         init=config.initial_weights("vae"),
         sources=config.sources,
         activation_checkpointing=config.activation_checkpointing,
     )
     if not task.lpips_weight:
-        logger.warning("no LPIPS backbone weights (--lpips-weights): LPIPS has weight 0 in the loss")
+        logger.warning(
+            "no LPIPS backbone weights (--training.lpips-weights FOLDER): LPIPS has weight 0 in the loss"
+        )
     return task
 
 
-def overridden(training: VAETrainingConfig, config: TrainVAE) -> VAETrainingConfig:
-    """The preset's training with what the command line says of it.
+def selected_training(config: TrainVAE) -> VAETrainingConfig:
+    """The training configuration with the stages that were selected and the shared steps, batch size and rate.
 
     Raises:
-        ValueError: a stage does not exist, or there is none.
+        ValueError: a selected stage does not exist, or none is selected.
     """
-    stages = list(training.stages)
+    stages = list(config.training.stages)
     if config.stages is not None:
         for index in config.stages:
             if not 0 <= index < len(stages):
@@ -98,20 +98,12 @@ def overridden(training: VAETrainingConfig, config: TrainVAE) -> VAETrainingConf
         dataclasses.replace(
             stage,
             steps=stage.steps if config.steps is None else max(1, round(config.steps * stage.steps / total)),
-            batch_size=config.batch_size or stage.batch_size,
-            learning_rate=config.learning_rate or stage.learning_rate,
+            batch_size=stage.batch_size if config.batch_size is None else config.batch_size,
+            learning_rate=stage.learning_rate if config.learning_rate is None else config.learning_rate,
         )
         for stage in stages
     )
-    return dataclasses.replace(
-        training,
-        stages=changed,
-        lpips_weights=config.lpips_weights or training.lpips_weights,
-        optimizer=config.optimizer or training.optimizer,
-        colour_jitter=training.colour_jitter if config.colour_jitter is None else config.colour_jitter,
-        l2_weight=training.l2_weight if config.l2_weight is None else config.l2_weight,
-        motion_weight=training.motion_weight if config.motion_weight is None else config.motion_weight,
-    )
+    return dataclasses.replace(config.training, stages=changed)
 
 
 if __name__ == "__main__":

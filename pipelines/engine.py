@@ -18,8 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from pipelines.muon import MuonAdamW
-from pipelines.task import Optimisation
+from portrait.presets import OptimizerConfig
 
 _TAG = "engine"
 
@@ -61,7 +60,7 @@ def deepspeed_config(
     }
 
 
-def start_engine(module: nn.Module, config: dict[str, Any], optimisation: Optimisation, *, gpu: bool) -> Any:
+def start_engine(module: nn.Module, config: dict[str, Any], optimizer: OptimizerConfig, *, gpu: bool) -> Any:
     """Wraps `module` in a DeepSpeed engine over the process group that Ray Train made."""
     if not gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -74,36 +73,20 @@ def start_engine(module: nn.Module, config: dict[str, Any], optimisation: Optimi
         deepspeed.ops.__compatible_ops__ = collections.defaultdict(bool)  # type: ignore[attr-defined]
     if not dist.is_initialized():
         _single_process_group(gpu)
-    optimizer = build_optimizer(module, config, optimisation, gpu=gpu)
     engine, *_ = deepspeed.initialize(
         model=module,
-        optimizer=optimizer,
+        optimizer=build_optimizer(module, optimizer),
         config=config,
         dist_init_required=False,  # type: ignore[arg-type]
     )
     return engine
 
 
-def build_optimizer(
-    module: nn.Module, config: dict[str, Any], optimisation: Optimisation, *, gpu: bool
-) -> torch.optim.Optimizer:
-    """AdamW, or Muon for the weights of two dimensions and more and AdamW for the others; the learning rate is 0.
-
-    Raises:
-        ValueError: Muon would get shards or flat buffers where it needs whole matrices.
-    """
-    groups = parameter_groups(module, optimisation.weight_decay)
-    if optimisation.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
-    stage = config["zero_optimization"]["stage"]
-    if stage or gpu:
-        raise ValueError(
-            f"optimizer muon needs whole matrices in float32: --zero-stage 0 --device cpu, got ZeRO stage {stage} on "
-            f"{'GPUs' if gpu else 'CPUs'}; use optimizer adamw there"
-        )
-    for group in groups:
-        group["muon"] = all(parameter.squeeze().ndim >= 2 for parameter in group["params"])
-    return MuonAdamW(groups, lr=0.0)
+def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the trained weights; the learning rate is 0 until `set_learning_rate` sets it."""
+    return torch.optim.AdamW(
+        parameter_groups(module, config.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True
+    )
 
 
 def _single_process_group(gpu: bool) -> None:

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from pipelines.evaluation import GenerationSubject, follow_sheet, measure_following
-from pipelines.task import Batch, DataShard, Evaluation, Optimisation, Stage
+from pipelines.task import Batch, DataShard, Evaluation, TrainingStage
 from portrait.generator import Generator, SamplingConfig, flow_matching_loss
 from portrait.generator.rollout import Rollout
-from portrait.presets import GeneratorTrainingConfig, Preset
+from portrait.presets import GeneratorTrainingConfig, OptimizerConfig, Preset
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
 from portrait.storage.latents import LatentTable, Statistics
@@ -65,10 +65,10 @@ class GeneratorTask:
         return self.preset
 
     @property
-    def stages(self) -> Sequence[Stage]:
+    def stages(self) -> Sequence[TrainingStage]:
         training = self.training
         return [
-            Stage(
+            TrainingStage(
                 name=f"{self.preset.generator.window_latents} latents",
                 steps=training.steps,
                 batch_size=training.batch_size,
@@ -77,14 +77,8 @@ class GeneratorTask:
         ]
 
     @property
-    def optimisation(self) -> Optimisation:
-        return Optimisation(
-            warmup_steps=self.training.warmup_steps,
-            weight_decay=self.training.weight_decay,
-            gradient_clip=self.training.gradient_clip,
-            ema_decay=self.training.ema_decay,
-            optimizer=self.training.optimizer,
-        )
+    def optimizer(self) -> OptimizerConfig:
+        return self.training.optimizer
 
     def params(self) -> dict[str, Any]:
         return {

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
+from portrait.presets import OptimizerConfig
+
 Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class TrainingStage:
     """A stretch of training with one kind of batch."""
 
     name: str
@@ -28,22 +30,6 @@ class Stage:
     """Peak learning rate."""
     cost: float = 1.0
     """Relative cost of a step: how a limit in minutes is shared among the stages."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optimisation:
-    """What all stages of a task have in common."""
-
-    warmup_steps: int
-    """Steps at the start of each stage over which the learning rate rises from 0."""
-    weight_decay: float
-    """AdamW's weight decay of matrices and kernels; biases and gains have none."""
-    gradient_clip: float
-    """Bound on the gradient's norm over all ranks."""
-    ema_decay: float
-    """Decay a step of the exponential moving average."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """What steps: AdamW, or Muon beside it (see `pipelines.muon`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +69,10 @@ class Task(Protocol):
         ...
 
     @property
-    def stages(self) -> Sequence[Stage]: ...
+    def stages(self) -> Sequence[TrainingStage]: ...
 
     @property
-    def optimisation(self) -> Optimisation: ...
+    def optimizer(self) -> OptimizerConfig: ...
 
     def params(self) -> dict[str, Any]:
         """What is logged with the run and must be equal when a run is resumed."""

@@ -29,14 +29,19 @@ class TrainingOptions:
     """Ray Train workers; 0 trains in this process, without Ray and its checkpoints."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed's ZeRO stage: what is split over the workers, the optimiser's state (1), gradients (2), weights (3)."""
-    optimizer: Literal["adamw", "muon"] | None = None
-    """The preset's where not given; muon needs --zero-stage 0 and works on CPUs."""
     init: str = "none"
     """Weights to start from: a file, `starter` for those that ship with the preset, or `none`."""
     resume: bool = False
     """Goes on with the last run in the output folder, at its last checkpoint and with the same order of the data."""
     seed: int = 0
     """Seed of the initial weights, the data's order and every random draw."""
+    steps: int | None = None
+    """Optimiser steps in all; the VAE's training stages share them in the preset's proportions. By default, as many as
+    the training configuration says."""
+    batch_size: int | None = None
+    """Windows per worker and step, in every training stage; by default, the training configuration's."""
+    learning_rate: float | None = None
+    """Peak learning rate, in every training stage; by default, the training configuration's."""
     minutes: float | None = None
     """Time limit; the schedule runs out and the weights are exported there, however many steps were made."""
     accumulation: int = 1

@@ -142,18 +142,18 @@ class TrainingLoop:
         model = task.build()
         self.average: WeightAverage | None = None
         if self.rank == 0:
-            self.average = WeightAverage(task.build(), task.optimisation.ema_decay)
+            self.average = WeightAverage(task.build(), task.optimizer.ema_decay)
             self.average.module.load_state_dict(model.state_dict())
             self.average.module.to(self.device)
         config = deepspeed_config(
             zero_stage=settings.zero_stage,
             micro_batch=task.stages[0].batch_size,
             accumulation=settings.accumulation,
-            gradient_clip=task.optimisation.gradient_clip,
+            gradient_clip=task.optimizer.gradient_clip,
             bfloat16=settings.gpu,
             autocast=settings.autocast and not settings.gpu,
         )
-        self.engine = start_engine(TaskLoss(task, model), config, task.optimisation, gpu=settings.gpu)
+        self.engine = start_engine(TaskLoss(task, model), config, task.optimizer, gpu=settings.gpu)
         # Decisions of rank 0 travel on the CPU: a GPU need not wait for them.
         group = dist.new_group(backend="gloo") if settings.gpu else None
         self.control = group if isinstance(group, dist.ProcessGroup) else None
@@ -198,7 +198,7 @@ class TrainingLoop:
             if done >= 1:
                 break
             rate = schedule.learning_rate(
-                stage.learning_rate, progress.step, self.task.optimisation.warmup_steps, done
+                stage.learning_rate, progress.step, self.task.optimizer.warmup_steps, done
             )
             with self.data_wait.step():
                 self._step(batches, rate)

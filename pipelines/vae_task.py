@@ -20,12 +20,12 @@ from torch import nn
 from pipelines import reconstruction
 from pipelines.augmentation import augment
 from pipelines.evaluation import reconstruction_figures
-from pipelines.task import Batch, DataShard, Evaluation, Optimisation, Stage
+from pipelines.task import Batch, DataShard, Evaluation, TrainingStage
 from portrait.media.contact_sheet import SheetRow, contact_sheet, error_map
 from portrait.media.tensors import tensor_to_frames
 from portrait.metrics import LPIPS
 from portrait.metrics.perceptual import find_backbone
-from portrait.presets import Preset, VAEStage, VAETrainingConfig
+from portrait.presets import OptimizerConfig, Preset, VAETrainingConfig, VAETrainingStage
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
 from portrait.storage.clip_collections import open_clips
@@ -63,18 +63,12 @@ class VAETask:
     kind: str = "vae"
 
     @property
-    def stages(self) -> Sequence[Stage]:
+    def stages(self) -> Sequence[TrainingStage]:
         return [_stage(stage) for stage in self.training.stages]
 
     @property
-    def optimisation(self) -> Optimisation:
-        return Optimisation(
-            warmup_steps=self.training.warmup_steps,
-            weight_decay=self.training.weight_decay,
-            gradient_clip=self.training.gradient_clip,
-            ema_decay=self.training.ema_decay,
-            optimizer=self.training.optimizer,
-        )
+    def optimizer(self) -> OptimizerConfig:
+        return self.training.optimizer
 
     def params(self) -> dict[str, Any]:
         return {
@@ -211,8 +205,8 @@ def reconstruction_sheet(clip: reconstruction.HeldOutClip, made: Mapping[int, to
     return contact_sheet(rows)
 
 
-def _stage(stage: VAEStage) -> Stage:
-    return Stage(
+def _stage(stage: VAETrainingStage) -> TrainingStage:
+    return TrainingStage(
         name=f"{stage.size}²×{stage.num_frames}",
         steps=stage.steps,
         batch_size=stage.batch_size,

@@ -20,7 +20,9 @@ CONFIG = {"stages": (0,), "steps": 2, "batch_size": 1, "workers": 0, "count": 1,
 
 @pytest.mark.slow
 def test_four_models_one_table_and_one_run_above_theirs(micro_clips: str, tmp_path: Path) -> None:
-    config = AblateVAE(clips=micro_clips, output=tmp_path, benchmarks=(micro_clips,), **CONFIG)
+    config = AblateVAE.of_preset(
+        "tiny", clips=micro_clips, output=tmp_path, benchmarks=(micro_clips,), **CONFIG
+    )
     tables = ablate_vae.main(config)
     assert list(tables) == [f"{micro_clips} version 1: 1 clips of split test"]
     for rows in tables.values():
@@ -53,7 +55,7 @@ def test_four_models_one_table_and_one_run_above_theirs(micro_clips: str, tmp_pa
 
 
 def test_a_resumed_ablation_goes_on_under_the_same_run(tmp_path: Path) -> None:
-    config = AblateVAE(output=tmp_path)
+    config = AblateVAE.of_preset("tiny", output=tmp_path)
     first = ablate_vae.open_run(config, {"preset": "tiny"})
     first.finish(failed=True)
     resumed = ablate_vae.open_run(dataclasses.replace(config, resume=True), {"preset": "tiny"})
@@ -73,4 +75,4 @@ def _last_psnr(tables: ablate_vae.Tables) -> float:
 )
 def test_a_users_mistake_is_named(changed: dict[str, object], said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
-        ablate_vae.main(AblateVAE(output=tmp_path, **{**CONFIG, **changed}))  # type: ignore[arg-type]
+        ablate_vae.main(AblateVAE.of_preset("tiny", output=tmp_path, **{**CONFIG, **changed}))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from jobs import command_line, distill_generator, train_generator, train_vae
-from jobs.train_vae import TrainVAE, overridden
+from jobs.train_vae import TrainVAE, selected_training
 from pipelines.task_options import check_weights
 from portrait import presets
 from portrait.storage import checkpoints, registry
@@ -15,23 +15,17 @@ assert STARTER is not None
 
 def test_steps_are_shared_among_the_stages_as_the_preset_shares_them() -> None:
     training = presets.load("tiny").vae_training
-    changed = overridden(training, TrainVAE(steps=100, batch_size=3, stages=(0, 1)))
+    changed = selected_training(TrainVAE.of_preset("tiny", steps=100, batch_size=3, stages=(0, 1)))
     before = [stage.steps for stage in training.stages]
     after = [stage.steps for stage in changed.stages]
     assert after == [round(100 * steps / sum(before)) for steps in before]
     assert {stage.batch_size for stage in changed.stages} == {3}
-
-
-def test_no_jitter_is_not_the_presets_jitter() -> None:
-    training = presets.load("tiny").vae_training
-    assert training.colour_jitter > 0
-    assert overridden(training, TrainVAE(colour_jitter=0.0)).colour_jitter == 0
-    assert overridden(training, TrainVAE()).colour_jitter == training.colour_jitter
+    assert selected_training(TrainVAE.of_preset("tiny")) == training
 
 
 def test_a_stage_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match="stages 0 … 1, got 7"):
-        overridden(presets.load("tiny").vae_training, TrainVAE(stages=(7,)))
+        selected_training(TrainVAE.of_preset("tiny", stages=(7,)))
 
 
 def test_weights_of_another_preset_or_kind_are_refused(tmp_path: Path) -> None:
@@ -62,6 +56,25 @@ def test_weights_of_another_preset_or_kind_are_refused(tmp_path: Path) -> None:
             distill_generator.DistillGenerator,
             ["--teacher", "/nowhere", "--init", "starter"],
             "a student starts from its --teacher",
+        ),
+        (
+            distill_generator.main,
+            distill_generator.DistillGenerator,
+            ["--teacher", str(STARTER.generator), "--training.rollout-share", "0.5"],
+            "--training.rollout-share must be 0",
+        ),
+        (train_vae.main, TrainVAE, ["--training.mirror", "1.5"], "mirror must be in [0, 1], got 1.5"),
+        (
+            train_vae.main,
+            TrainVAE,
+            ["--training.optimizer.ema-decay", "1"],
+            "must be at least 0 and below 1",
+        ),
+        (
+            train_vae.main,
+            TrainVAE,
+            ["--training.stages.1.num-frames", "16"],
+            "must be 1 plus a multiple of 4",
         ),
     ],
 )

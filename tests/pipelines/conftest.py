@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from portrait import presets
-from portrait.presets import Preset, VAEStage
+from portrait.presets import Preset, VAETrainingStage
 from portrait.storage.latents import LatentRow, LatentTable
 from portrait.vae.config import FusionConfig, Level, VAEConfig
 
@@ -29,9 +29,10 @@ def micro_preset() -> Preset:
         decoder2=(Level(width=16, blocks=1, space=2, time=2), Level(width=8, blocks=1, space=2, time=2)),
     )
     stages = (
-        VAEStage(size=64, num_frames=5, steps=4, batch_size=2, learning_rate=3e-3),
-        VAEStage(size=64, num_frames=9, steps=3, batch_size=1, learning_rate=1e-3),
+        VAETrainingStage(size=64, num_frames=5, steps=4, batch_size=2, learning_rate=3e-3),
+        VAETrainingStage(size=64, num_frames=9, steps=3, batch_size=1, learning_rate=1e-3),
     )
+    optimizer = dataclasses.replace(tiny.vae_training.optimizer, warmup_steps=1)
     return dataclasses.replace(
         tiny,
         name="micro",
@@ -39,9 +40,12 @@ def micro_preset() -> Preset:
         vae=vae,
         generator=dataclasses.replace(tiny.generator, latent_size=1, blocks=1, heads=2, head_dim=12),
         sampling=dataclasses.replace(tiny.sampling, steps=2),
-        vae_training=dataclasses.replace(tiny.vae_training, stages=stages, warmup_steps=1),
+        vae_training=dataclasses.replace(tiny.vae_training, stages=stages, optimizer=optimizer),
         generator_training=dataclasses.replace(
-            tiny.generator_training, steps=4, batch_size=2, warmup_steps=1
+            tiny.generator_training,
+            steps=4,
+            batch_size=2,
+            optimizer=dataclasses.replace(tiny.generator_training.optimizer, warmup_steps=1),
         ),
     )
 

@@ -6,7 +6,12 @@ from portrait.presets.paper import PAPER
 from portrait.presets.preset import Preset, VideoConfig
 from portrait.presets.small import SMALL
 from portrait.presets.tiny import TINY
-from portrait.presets.training import GeneratorTrainingConfig, VAEStage, VAETrainingConfig
+from portrait.presets.training import (
+    GeneratorTrainingConfig,
+    OptimizerConfig,
+    VAETrainingConfig,
+    VAETrainingStage,
+)
 
 _PRESETS = {preset.name: preset for preset in (TINY, SMALL, PAPER)}
 
@@ -29,9 +34,10 @@ def load(name: str) -> Preset:
 
 __all__ = [
     "GeneratorTrainingConfig",
+    "OptimizerConfig",
     "Preset",
-    "VAEStage",
     "VAETrainingConfig",
+    "VAETrainingStage",
     "VideoConfig",
     "load",
     "names",

@@ -8,7 +8,12 @@ space and 18·w² in time. So the encoder has 504 M parameters (E2's block of 40
 
 from portrait.generator.config import GeneratorConfig, SamplingConfig
 from portrait.presets.preset import Preset, VideoConfig
-from portrait.presets.training import GeneratorTrainingConfig, VAEStage, VAETrainingConfig
+from portrait.presets.training import (
+    GeneratorTrainingConfig,
+    OptimizerConfig,
+    VAETrainingConfig,
+    VAETrainingStage,
+)
 from portrait.speech.config import SpeechConfig
 from portrait.vae.config import FusionConfig, Level, VAEConfig
 
@@ -52,15 +57,17 @@ PAPER = Preset(
     sampling=SamplingConfig(),
     vae_training=VAETrainingConfig(
         stages=(
-            VAEStage(size=256, num_frames=5, steps=200_000, batch_size=8, learning_rate=1e-4),
-            VAEStage(size=256, num_frames=17, steps=100_000, batch_size=4, learning_rate=1e-4),
-            VAEStage(size=256, num_frames=73, steps=50_000, batch_size=1, learning_rate=5e-5),
-            VAEStage(size=512, num_frames=17, steps=50_000, batch_size=1, learning_rate=5e-5),
+            VAETrainingStage(size=256, num_frames=5, steps=200_000, batch_size=8, learning_rate=1e-4),
+            VAETrainingStage(size=256, num_frames=17, steps=100_000, batch_size=4, learning_rate=1e-4),
+            VAETrainingStage(size=256, num_frames=73, steps=50_000, batch_size=1, learning_rate=5e-5),
+            VAETrainingStage(size=512, num_frames=17, steps=50_000, batch_size=1, learning_rate=5e-5),
         ),
-        ema_decay=0.9999,
-        warmup_steps=1_000,
+        optimizer=OptimizerConfig(warmup_steps=1_000, ema_decay=0.9999),
     ),
     generator_training=GeneratorTrainingConfig(
-        steps=300_000, batch_size=8, learning_rate=1e-4, warmup_steps=1_000, ema_decay=0.9999
+        steps=300_000,
+        batch_size=8,
+        learning_rate=1e-4,
+        optimizer=OptimizerConfig(warmup_steps=1_000, ema_decay=0.9999),
     ),
 )

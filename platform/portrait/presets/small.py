@@ -2,7 +2,7 @@
 
 from portrait.generator.config import GeneratorConfig, SamplingConfig
 from portrait.presets.preset import Preset, VideoConfig
-from portrait.presets.training import GeneratorTrainingConfig, VAEStage, VAETrainingConfig
+from portrait.presets.training import GeneratorTrainingConfig, VAETrainingConfig, VAETrainingStage
 from portrait.speech.config import SpeechConfig
 from portrait.vae.config import FusionConfig, Level, VAEConfig
 
@@ -46,9 +46,9 @@ SMALL = Preset(
     sampling=SamplingConfig(),
     vae_training=VAETrainingConfig(
         stages=(
-            VAEStage(size=128, num_frames=5, steps=100_000, batch_size=16, learning_rate=3e-4),
-            VAEStage(size=128, num_frames=17, steps=60_000, batch_size=8, learning_rate=2e-4),
-            VAEStage(size=256, num_frames=17, steps=40_000, batch_size=4, learning_rate=1e-4),
+            VAETrainingStage(size=128, num_frames=5, steps=100_000, batch_size=16, learning_rate=3e-4),
+            VAETrainingStage(size=128, num_frames=17, steps=60_000, batch_size=8, learning_rate=2e-4),
+            VAETrainingStage(size=256, num_frames=17, steps=40_000, batch_size=4, learning_rate=1e-4),
         ),
     ),
     generator_training=GeneratorTrainingConfig(steps=200_000, batch_size=32, learning_rate=3e-4),

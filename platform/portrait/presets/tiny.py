@@ -6,7 +6,12 @@ and a stem that folds 4×4 pixels, since full-resolution convolutions would take
 
 from portrait.generator.config import GeneratorConfig, SamplingConfig
 from portrait.presets.preset import Preset, VideoConfig
-from portrait.presets.training import GeneratorTrainingConfig, VAEStage, VAETrainingConfig
+from portrait.presets.training import (
+    GeneratorTrainingConfig,
+    OptimizerConfig,
+    VAETrainingConfig,
+    VAETrainingStage,
+)
 from portrait.speech.config import SpeechConfig
 from portrait.vae.config import FusionConfig, Level, VAEConfig
 
@@ -51,14 +56,14 @@ TINY = Preset(
     sampling=SamplingConfig(),
     vae_training=VAETrainingConfig(
         stages=(
-            VAEStage(size=128, num_frames=5, steps=4_000, batch_size=6, learning_rate=1e-3),
-            VAEStage(size=128, num_frames=17, steps=800, batch_size=2, learning_rate=4e-4),
+            VAETrainingStage(size=128, num_frames=5, steps=4_000, batch_size=6, learning_rate=1e-3),
+            VAETrainingStage(size=128, num_frames=17, steps=800, batch_size=2, learning_rate=4e-4),
         ),
         # In the place of LPIPS, whose backbone's weights do not ship: L1 alone leaves what moves where it was.
         l2_weight=5.0,
         motion_weight=30.0,
         colour_jitter=0.3,
-        ema_decay=0.998,
+        optimizer=OptimizerConfig(ema_decay=0.998),
     ),
     generator_training=GeneratorTrainingConfig(steps=4_000, batch_size=16, learning_rate=1e-3),
 )

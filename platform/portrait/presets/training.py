@@ -1,66 +1,99 @@
-"""How the two models are trained: part of a preset, overridable field by field on the command line.
+"""How the two models are trained: the part of a preset that the command line of a training job can set field by field.
 
-Loss weights, optimiser and learning rates are not published; the choices here are ours.
+The paper publishes neither loss weights nor optimiser nor learning rates; the values here are our own choice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAEStage:
+class OptimizerConfig:
+    """AdamW, the warm-up of its learning rate, and the average of the weights. Each training stage has a peak learning
+    rate of its own.
+    """
+
+    warmup_steps: int = 100
+    """Steps at the start of each training stage over which the learning rate rises from 0 to its peak."""
+    weight_decay: float = 0.01
+    """Weight decay of matrices and kernels; biases, gains and tokens are not decayed."""
+    gradient_clip: float = 1.0
+    """Upper bound of the gradient's norm over all ranks; 0 does not clip."""
+    ema_decay: float = 0.999
+    """Decay per step of the exponential moving average of the weights, which is what is evaluated and exported."""
+
+    def __post_init__(self) -> None:
+        _check_range("optimizer.warmup_steps", self.warmup_steps, 0)
+        _check_range("optimizer.weight_decay", self.weight_decay, 0)
+        _check_range("optimizer.gradient_clip", self.gradient_clip, 0)
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"optimizer.ema_decay must be at least 0 and below 1, got {self.ema_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETrainingStage:
     """One stage of the progressive training (paper, "Implementation details")."""
 
     size: int
-    """Side of the pictures in pixels."""
+    """Side of the frames in pixels."""
     num_frames: int
-    """Frames of a training window, 1+T with T a multiple of 4."""
+    """Frames of a training window, 1 + T with T a multiple of 4."""
     steps: int
     """Optimiser steps."""
     batch_size: int
-    """Windows a worker and step."""
+    """Windows per worker and step."""
     learning_rate: float
     """Peak learning rate of the stage, reached after the warm-up and decayed along a cosine."""
+
+    def __post_init__(self) -> None:
+        _check_schedule("stages", self.steps, self.batch_size, self.learning_rate)
+        _check_range("stages: size", self.size, 1)
+        if self.num_frames < 1 or self.num_frames % 4 != 1:
+            raise ValueError(f"stages: num_frames must be 1 plus a multiple of 4, got {self.num_frames}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAETrainingConfig:
     """Training of the VAE."""
 
-    stages: tuple[VAEStage, ...]
-    """Stages in order; each goes on from the last one's weights."""
+    stages: tuple[VAETrainingStage, ...]
+    """Training stages in order; each continues with the weights of the one before."""
     l1_weight: float = 1.0
-    """λ1, weight of the mean absolute error on [−1, 1] pictures."""
+    """λ1, weight of the mean absolute error of frames in [−1, 1]."""
     l2_weight: float = 0.0
-    """Weight of the mean squared error of frames (ours). L1 asks for medians: a decoder that copies the reference where
-    it is not sure leaves what moves where it was."""
+    """Weight of the mean squared error of frames (not in the paper). L1 asks for the median: a decoder that is unsure
+    copies the reference, and what moves stays where it was."""
     motion_weight: float = 0.0
-    """Weight of the mean squared error of the change from each frame to the next (ours). A latent holds four frames,
-    and L1 is nearly content with four alike."""
+    """Weight of the mean squared error of the change from each frame to the next (not in the paper). A latent holds
+    four frames, and L1 hardly minds if all four look the same."""
     lpips_weight: float = 1.0
-    """λ2, weight of LPIPS; 0 (with a warning) where its backbone weights are missing."""
+    """λ2, weight of LPIPS; 0 (with a warning) without weights of its backbone."""
     lpips_weights: str | None = None
-    """Folder with the LPIPS backbone weights; None where there are none."""
+    """Folder with the weights of the LPIPS backbone; None if there are none."""
     kl_weight: float = 1e-6
     """Weight of the KL divergence per latent value."""
     max_references: int = 3
-    """The number of references is drawn from 0 … this, alike on all ranks."""
+    """The number of references is drawn from 0 … this, the same on all ranks."""
     mirror: float = 0.5
-    """Share of the examples that are mirrored left to right, references and all."""
+    """Share 0 … 1 of the examples that are mirrored left to right together with their references."""
     colour_jitter: float = 0.0
-    """Strength 0 … 1 of a random change of an example's colours, references and all: for data of few people."""
-    warmup_steps: int = 100
-    """Steps over which the learning rate rises from 0."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """AdamW, or Muon for matrices and kernels: fewer steps to the same error, whole float32 weights only (ZeRO 0)."""
-    weight_decay: float = 0.01
-    """The optimiser's weight decay."""
-    gradient_clip: float = 1.0
-    """Bound on the gradient's norm."""
-    ema_decay: float = 0.999
-    """Decay a step of the exponential moving average that is evaluated and exported."""
+    """Strength 0 … 1 of a random change of an example's colours, references included: for data of few people."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimiser, warm-up and weight average."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "l1_weight",
+            "l2_weight",
+            "motion_weight",
+            "lpips_weight",
+            "kl_weight",
+            "max_references",
+        ):
+            _check_range(name, getattr(self, name), 0)
+        for name in ("mirror", "colour_jitter"):
+            _check_range(name, getattr(self, name), 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,36 +103,30 @@ class GeneratorTrainingConfig:
     steps: int
     """Optimiser steps."""
     batch_size: int
-    """Windows a worker and step."""
+    """Windows per worker and step."""
     learning_rate: float
     """Peak learning rate, reached after the warm-up and decayed along a cosine."""
     history_noise_max: float = 0.7
     """History is noised at a level drawn uniformly from 0 … this (digests of the paper)."""
     rollout_share: float = 0.0
-    """Share 0 … 1 of the steps whose history is made by the model itself, against drift (`generator.rollout`)."""
+    """Share 0 … 1 of the steps whose history is made by the model itself, against drift (`generator.rollout`). Such a
+    step takes about twice as long."""
     rollout_steps: int = 3
     """Euler steps in which it makes a block of that history."""
     rollout_level_max: float = 0.9
     """It makes them from true blocks noised to a level drawn uniformly from 0 … this."""
     timestep_shift: float = 3.0
-    """Shift s of the uniformly drawn noise levels, t ↦ s·t / (1 + (s − 1)·t); below the sampler's 5, whose last step
+    """Shift s of the uniformly drawn timesteps, t ↦ s·t / (1 + (s − 1)·t); below the sampler's 5, whose last step
     starts at 0.31, so that fewer steps and smaller shifts can be sampled too."""
     audio_dropout: float = 0.1
-    """Share of windows whose audio becomes the null embedding."""
+    """Share 0 … 1 of the windows whose audio is replaced by the null embedding."""
     reference_dropout: float = 0.1
-    """Share of windows whose references become the null embedding."""
-    warmup_steps: int = 100
-    """Steps over which the learning rate rises from 0."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """AdamW, or Muon for matrices and kernels: fewer steps to the same error, whole float32 weights only (ZeRO 0)."""
-    weight_decay: float = 0.01
-    """The optimiser's weight decay."""
-    gradient_clip: float = 1.0
-    """Bound on the gradient's norm."""
-    ema_decay: float = 0.999
-    """Decay a step of the exponential moving average that is evaluated and exported."""
+    """Share 0 … 1 of the windows whose references are replaced by the null embedding."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimiser, warm-up and weight average."""
 
     def __post_init__(self) -> None:
+        _check_schedule("generator_training", self.steps, self.batch_size, self.learning_rate)
         if not 0 <= self.rollout_share <= 1 or not 0 < self.rollout_level_max <= 1:
             raise ValueError(
                 f"generator_training: rollout_share must be in [0, 1] and rollout_level_max in (0, 1], got "
@@ -107,3 +134,21 @@ class GeneratorTrainingConfig:
             )
         if self.rollout_steps < 1:
             raise ValueError(f"generator_training.rollout_steps must be at least 1, got {self.rollout_steps}")
+        for name in ("history_noise_max", "audio_dropout", "reference_dropout"):
+            _check_range(name, getattr(self, name), 0, 1)
+        if self.timestep_shift <= 0:
+            raise ValueError(f"timestep_shift must be positive, got {self.timestep_shift}")
+
+
+def _check_schedule(name: str, steps: int, batch_size: int, learning_rate: float) -> None:
+    _check_range(f"{name}: steps", steps, 1)
+    _check_range(f"{name}: batch_size", batch_size, 1)
+    if learning_rate <= 0:
+        raise ValueError(f"{name}: learning_rate must be positive, got {learning_rate}")
+
+
+def _check_range(name: str, value: float, low: float, high: float | None = None) -> None:
+    if value >= low and (high is None or value <= high):
+        return
+    expected = f"at least {low}" if high is None else f"in [{low}, {high}]"
+    raise ValueError(f"{name} must be {expected}, got {value}")

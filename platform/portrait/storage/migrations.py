@@ -15,6 +15,8 @@ _FIXED = {"video.fps": FRAME_RATE, "generator.block_latents": LATENTS_PER_BLOCK}
 """Former fields that only ever worked with one value, which is now part of the time grid."""
 _REMOVED = ("generator.max_references",)
 """Former fields that did not influence the model."""
+_OPTIMIZER = ("warmup_steps", "weight_decay", "gradient_clip", "ema_decay")
+"""Former fields of both training sections, now in their `optimizer`."""
 
 
 def migrate_preset(preset: dict[str, Any]) -> dict[str, Any]:
@@ -35,4 +37,16 @@ def migrate_preset(preset: dict[str, Any]) -> dict[str, Any]:
     for path in _REMOVED:
         section, field = path.split(".")
         preset.get(section, {}).pop(field, None)
+    for section in ("vae_training", "generator_training"):
+        if section in preset:
+            _nest_optimizer(preset[section])
     return preset
+
+
+def _nest_optimizer(training: dict[str, Any]) -> None:
+    """Moves the optimiser's former fields into `optimizer`, which was the optimiser's name (AdamW or Muon) before."""
+    if isinstance(training.get("optimizer"), str):
+        del training["optimizer"]
+    former = {name: training.pop(name) for name in _OPTIMIZER if name in training}
+    if former:
+        training["optimizer"] = former

@@ -21,6 +21,8 @@ def first_release() -> dict:
     preset = to_dict(TINY)
     preset["video"]["fps"] = 25
     preset["generator"] |= {"block_latents": 4, "max_references": 3}
+    for section in ("vae_training", "generator_training"):
+        preset[section] |= preset[section].pop("optimizer") | {"optimizer": "adamw"}
     return preset
 
 
