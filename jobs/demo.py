@@ -1,7 +1,7 @@
 """The whole chain on one machine: `python -m jobs.demo`, which is what `make demo` runs.
 
 raw video → clips table → VAE → latents table → generator → evaluation → the streaming application → a client that
-speaks a WAV it has never sent before at the pace of real time. Each stage is the job of that name, called with the
+speaks a WAV it has never sent before at the pace of real time. Each step is the job of that name, called with the
 flags a user would give it.
 """
 
@@ -32,7 +32,7 @@ from jobs import (
     train_generator,
     train_vae,
 )
-from jobs.stage_report import Stage, StageError, StageReport
+from jobs.step_report import Step, StepError, StepReport
 from portrait import cluster, presets, tracking
 from portrait.storage.checkpoints import load_vae
 from portrait.storage.registry import starter_weights
@@ -40,7 +40,7 @@ from portrait.timing import SAMPLE_RATE
 from serve_apps import client, portrait_stream
 from serve_apps.arguments import StreamArgs
 
-STAGES = 10
+STEPS = 10
 MARKER = ".portrait-demo"
 """File that marks a folder as made by the demo, so that only such a folder is ever replaced."""
 SYNTHETIC = "synthetic:10x3x4@700000"
@@ -107,7 +107,7 @@ class Paths:
 
 
 def main(config: Demo) -> None:
-    """Runs all stages; a stage that fails ends the demo with one line and leaves its traceback in a file."""
+    """Runs all steps; a step that fails ends the demo with one line and leaves its traceback in a file."""
     for name, value in (
         ("RAY_USAGE_STATS_ENABLED", "0"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
@@ -116,14 +116,14 @@ def main(config: Demo) -> None:
     ):
         os.environ.setdefault(name, value)
     paths = prepare_folder(config)
-    report = StageReport(STAGES)
+    report = StepReport(STEPS)
     try:
-        run_stages(config, paths, report)
-    except StageError as error:
+        run_steps(config, paths, report)
+    except StepError as error:
         log = paths.folder / "error.log"
         log.write_text("".join(traceback.format_exception(error)))
         print(f"error: {error} (traceback in {log})", file=sys.stderr)
-        raise SystemExit(2 if error.users_own else 1) from None
+        raise SystemExit(2 if error.is_user_error else 1) from None
     report.print()
     print_outputs(paths)
 
@@ -154,17 +154,17 @@ def prepare_folder(config: Demo) -> Paths:
     return Paths(folder=folder)
 
 
-def run_stages(config: Demo, paths: Paths, report: StageReport) -> None:
-    """The chain, stage by stage."""
-    with report.stage("start Ray") as stage:
+def run_steps(config: Demo, paths: Paths, report: StepReport) -> None:
+    """The chain, step by step."""
+    with report.step("start Ray") as step:
         cluster.connect(max(2, config.workers))
         run = tracking.start_run("portrait", "demo", asdict(config), output=paths.folder)
-        stage.note(f"a local Ray on {cluster.available_cores()} cores")
+        step.note(f"a local Ray on {cluster.available_cores()} cores")
 
     prepare(config, paths, report)
     train(config, paths, report)
 
-    with report.stage("evaluate") as stage:
+    with report.step("evaluate") as step:
         figures = evaluate.main(
             evaluate.Evaluate(
                 clips=paths.clips,
@@ -179,24 +179,24 @@ def run_stages(config: Demo, paths: Paths, report: StageReport) -> None:
         numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
         run.log_metrics({f"eval/{name}": value for name, value in numbers.items()}, 0)
         for line in figure_lines(figures):
-            stage.note(line)
+            step.note(line)
 
     stream(config, paths, report, run)
     run.finish()
 
 
-def prepare(config: Demo, paths: Paths, report: StageReport) -> None:
+def prepare(config: Demo, paths: Paths, report: StepReport) -> None:
     """Footage and the clips table."""
     source = str(config.source.absolute()) if config.source else SYNTHETIC
-    with report.stage("footage") as stage:
-        # Rendered here and found again by the next stage; files that are there already are only listed.
+    with report.step("footage") as step:
+        # Rendered here and found again by the next step; files that are there already are only listed.
         files = open_source(
             source, render_folder=paths.folder / "synthetic", identity_pattern=config.identity_pattern
         ).files()
         people = len({file.identity for file in files})
-        stage.note(f"{len(files)} {'files' if config.source else 'rendered clips'} of {people} people")
+        step.note(f"{len(files)} {'files' if config.source else 'rendered clips'} of {people} people")
 
-    with report.stage("clips table (Ray Data → Lance)") as stage:
+    with report.step("clips table (Ray Data → Lance)") as step:
         done = prepare_data.ingest(
             prepare_data.PrepareData(
                 source=source,
@@ -207,14 +207,14 @@ def prepare(config: Demo, paths: Paths, report: StageReport) -> None:
             )
         )
         seconds = sum(clip.seconds for clip in done.clips)
-        stage.note(f"{done.table_rows} clips, {seconds:.0f} s; {len(done.rejects)} left out")
+        step.note(f"{done.table_rows} clips, {seconds:.0f} s; {len(done.rejects)} left out")
 
 
-def train(config: Demo, paths: Paths, report: StageReport) -> None:
+def train(config: Demo, paths: Paths, report: StepReport) -> None:
     """VAE, latents, generator."""
     init = "none" if config.from_scratch else "starter"
     last_stage = len(presets.load(config.preset).vae_training.stages) - 1
-    with report.stage("train the VAE (Ray Train, ZeRO-2)") as stage:
+    with report.step("train the VAE (Ray Train, ZeRO-2)") as step:
         result = train_vae.main(
             train_vae.TrainVAE.of_preset(
                 config.preset,
@@ -229,17 +229,17 @@ def train(config: Demo, paths: Paths, report: StageReport) -> None:
                 learning_rate=None if config.from_scratch else 1e-4,
             )
         )
-        stage.note(f"{result.steps} steps from {'random' if config.from_scratch else 'starter'} weights")
+        step.note(f"{result.steps} steps from {'random' if config.from_scratch else 'starter'} weights")
 
-    with report.stage("latents table") as stage:
+    with report.step("latents table") as step:
         encoded = encode_latents.main(
             encode_latents.EncodeLatents(
                 clips=paths.clips, vae=paths.vae, latents=paths.latents, output=paths.folder
             )
         )
-        stage.note(f"{encoded.table.num_rows} rows")
+        step.note(f"{encoded.table.num_rows} rows")
 
-    with report.stage("train the generator (Ray Train, ZeRO-2)") as stage:
+    with report.step("train the generator (Ray Train, ZeRO-2)") as step:
         result = train_generator.main(
             train_generator.TrainGenerator.of_preset(
                 config.preset,
@@ -252,12 +252,12 @@ def train(config: Demo, paths: Paths, report: StageReport) -> None:
                 learning_rate=None if config.from_scratch else 2e-4,
             )
         )
-        stage.note(f"{result.steps} steps from {'random' if config.from_scratch else 'starter'} weights")
+        step.note(f"{result.steps} steps from {'random' if config.from_scratch else 'starter'} weights")
 
 
-def stream(config: Demo, paths: Paths, report: StageReport, run: tracking.Run) -> None:
+def stream(config: Demo, paths: Paths, report: StepReport, run: tracking.Run) -> None:
     """The application, the client, and what came back."""
-    with report.stage("start the application (Ray Serve)") as stage:
+    with report.step("start the application (Ray Serve)") as step:
         args = StreamArgs(
             preset=config.preset,
             vae=str(paths.vae),
@@ -265,9 +265,9 @@ def stream(config: Demo, paths: Paths, report: StageReport, run: tracking.Run) -
             portraits=str(paths.folder / "portraits.lance"),
         )
         url = portrait_stream.start(args, port=free_port())
-        stage.note(f"ingress → encoder → generator → decoder at {url}")
+        step.note(f"ingress → encoder → generator → decoder at {url}")
     try:
-        with report.stage("stream unseen speech in real time") as stage:
+        with report.step("stream unseen speech in real time") as step:
             material = demo_material.choose(
                 paths.clips,
                 paths.folder,
@@ -277,30 +277,30 @@ def stream(config: Demo, paths: Paths, report: StageReport, run: tracking.Run) -
             )
             portrait = client.register_portrait(url, material.pictures, name="demo")
             told = asyncio.run(client.stream_file(url, portrait, material.wav, paths.video))
-            stage.note(
+            step.note(
                 f"first picture after {told.first_media_s:.2f} s, median latency of a block "
                 f"{told.median_latency_ms:.0f} ms, {told.stalls} stalls"
             )
             figures = {"stream/first_media_s": told.first_media_s, "stream/stalls": float(told.stalls)}
     finally:
         serve.shutdown()
-    with report.stage("look at the video") as stage:
-        figures |= look(config, paths, material, stage)
+    with report.step("look at the video") as step:
+        figures |= look(config, paths, material, step)
         run.log_metrics({name: value for name, value in figures.items() if math.isfinite(value)}, 0)
         for path in (paths.video, paths.sheet):
             run.log_artifact(path)
 
 
-def look(config: Demo, paths: Paths, material: demo_material.Material, stage: Stage) -> dict[str, float]:
+def look(config: Demo, paths: Paths, material: demo_material.Material, step: Step) -> dict[str, float]:
     """Checks the streamed file, measures its mouth and draws the contact sheet."""
     if material.split == "train":
-        stage.note("too few people to hold one out: this portrait is of someone in the training data")
-    stage.note(demo_result.check_video(paths.video, len(material.audio) / SAMPLE_RATE))
+        step.note("too few people to hold one out: this portrait is of someone in the training data")
+    step.note(demo_result.check_video(paths.video, len(material.audio) / SAMPLE_RATE))
     title = f"preset {config.preset}, {'synthetic heads' if material.rendered else 'own footage'}"
     frames = demo_result.draw_sheet(paths.sheet, paths.video, material, load_vae(paths.vae), title)
     mouth = demo_result.follow(frames, material)
     against = "rendered truth" if material.rendered else "what is measured in the original (indicative)"
-    stage.note(
+    step.note(
         f"mouth's opening against {against}: correlation {mouth.right:.2f} with the right speech, "
         f"{mouth.wrong:.2f} with other speech"
     )
