@@ -9,6 +9,14 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+MAX_ROTATION = math.radians(9)
+"""Largest rotation of a jittered reference."""
+MAX_SCALE = 1.15
+"""Largest factor by which it is enlarged or reduced."""
+MAX_SHIFT = 0.1
+"""Largest shift in either direction, as a share of the picture's side."""
 
 
 def augment(
@@ -53,3 +61,38 @@ def colour_matrices(batch: int, strength: float, rng: torch.Generator) -> Tensor
 
 def _recolour(equation: str, matrices: Tensor, pictures: Tensor) -> Tensor:
     return (torch.einsum(equation, matrices, pictures * 0.5 + 0.5) * 2 - 1).clamp(-1, 1)
+
+
+def jitter_references(references_BMCHW: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Rotates, scales and shifts some of the references, each on its own.
+
+    A user's photographs never line up with the frames that are decoded. Those of a clip before a fixed camera do, so a
+    decoder trained on such clips alone copies only from the same place.
+
+    Args:
+        references_BMCHW: [B, M, 3, H, W] in [−1, 1].
+        share: share of the references that are moved, 0 … 1; what comes in from outside repeats the picture's edge.
+        rng: on the CPU; all draws come from it.
+
+    Returns:
+        [B, M, 3, H, W]; the others are unchanged.
+    """
+    if not share or not references_BMCHW.numel():
+        return references_BMCHW
+    pictures = references_BMCHW.flatten(0, 1)
+    moved = torch.rand(len(pictures), generator=rng) < share
+    theta = random_placements(len(pictures), rng).to(pictures)
+    grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
+    jittered = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    mask = moved.to(pictures.device).view(-1, 1, 1, 1)
+    return torch.where(mask, jittered, pictures).unflatten(0, references_BMCHW.shape[:2])
+
+
+def random_placements(count: int, rng: torch.Generator) -> Tensor:
+    """Random similarity transforms for `affine_grid`, float32 [count, 2, 3], up to the module's largest changes."""
+    angle, log_scale, *shift = (torch.rand(4, count, generator=rng) * 2 - 1).unbind()
+    angle, scale = angle * MAX_ROTATION, MAX_SCALE**log_scale
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    # affine_grid's coordinates span 2 over the picture's side.
+    rows = torch.stack([cos, -sin, 2 * MAX_SHIFT * shift[0], sin, cos, 2 * MAX_SHIFT * shift[1]], dim=-1)
+    return rows.unflatten(-1, (2, 3))

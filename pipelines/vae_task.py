@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from pipelines import reconstruction
-from pipelines.augmentation import augment
+from pipelines.augmentation import augment, jitter_references
 from pipelines.evaluation import reconstruction_figures
 from pipelines.task import Batch, DataShard, Evaluation, TrainingStage
 from portrait.media.contact_sheet import SheetRow, contact_sheet, error_map
@@ -92,6 +92,9 @@ class VAETask:
             vae = checkpoints.load_vae(self.init, preset=self.preset).train()
         else:
             vae = VideoVAE(self.preset.vae)
+        if self.training.same_place is not None:
+            vae.decoder.d_ref.set_same_place(self.training.same_place)
+        vae.encoder.requires_grad_(not self.training.freeze_encoder)
         vae.use_activation_checkpointing(self.activation_checkpointing)
         return vae
 
@@ -127,6 +130,7 @@ class VAETask:
         video, references = augment(
             video, references, mirror=training.mirror, colour_jitter=training.colour_jitter, rng=rng
         )
+        references = jitter_references(references, training.reference_jitter, rng)
         count = number_of_references(seed, step, training.max_references)
         posterior = model.encode(video)
         z = posterior.sample(rng)

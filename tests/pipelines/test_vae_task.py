@@ -61,3 +61,29 @@ def test_without_backbone_weights_lpips_has_no_weight(task: VAETask) -> None:
     evaluation = task.evaluate(task.build().eval(), 0)
     assert evaluation.remarks["lpips"].startswith("not measured")
     assert "lpips" not in evaluation.metrics
+
+
+def test_a_frozen_encoder_stays_and_the_decoder_learns(task: VAETask) -> None:
+    training = dataclasses.replace(task.training, freeze_encoder=True, reference_jitter=1.0)
+    task = dataclasses.replace(task, training=training)
+    model = task.build()
+    batch = next(task.batches(0, DataShard(rank=0, world_size=1, seed=0)))
+    step = next(step for step in range(20) if number_of_references(0, step, 3))
+    loss, _ = task.loss(model, batch, seed=0, step=step, rng=torch.Generator().manual_seed(1))
+    loss.backward()
+    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+    assert all(parameter.grad is not None for parameter in model.decoder.d2.parameters())
+
+
+def test_the_pull_to_the_same_place_is_set_before_training(task: VAETask) -> None:
+    training = dataclasses.replace(task.training, same_place=1.5)
+    for block in dataclasses.replace(task, training=training).build().decoder.d_ref.blocks:
+        assert (block.cross_attention.place_q == 1.5).all()
+        assert (block.cross_attention.place_k == 1.5).all()
+        assert (block.self_attention.place_q == 0).all()
+
+
+@pytest.mark.parametrize("wrong", [{"reference_jitter": 1.5}, {"same_place": -1.0}])
+def test_training_options_out_of_range_are_named(task: VAETask, wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        dataclasses.replace(task.training, **wrong)

@@ -79,6 +79,15 @@ class VAETrainingConfig:
     """Share 0 … 1 of the examples that are mirrored left to right together with their references."""
     colour_jitter: float = 0.0
     """Strength 0 … 1 of a random change of an example's colours, references included: for data of few people."""
+    reference_jitter: float = 0.0
+    """Share 0 … 1 of the references that are rotated, scaled and shifted at random, each on its own, so that D_ref
+    learns to find what lies elsewhere in a reference."""
+    same_place: float | None = None
+    """What D_ref's pull to the same place in the references is set to before training; None keeps that of the initial
+    weights (4.5 in new ones, which hardly learn to look elsewhere). With 1.5 they do."""
+    freeze_encoder: bool = False
+    """Train only the decoder (D1, D_ref, D2). Latents stay as they are, and with them every table of latents and every
+    generator that was trained on one."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser, warm-up and weight average."""
 
@@ -92,7 +101,9 @@ class VAETrainingConfig:
             "max_references",
         ):
             _check_range(name, getattr(self, name), 0)
-        for name in ("mirror", "colour_jitter"):
+        if self.same_place is not None:
+            _check_range("same_place", self.same_place, 0)
+        for name in ("mirror", "colour_jitter", "reference_jitter"):
             _check_range(name, getattr(self, name), 0, 1)
 
 

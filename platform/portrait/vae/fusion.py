@@ -113,6 +113,17 @@ class ReferenceFusion(nn.Module):
         self.blocks = nn.ModuleList(FusionBlock(config) for _ in range(config.blocks))
         self.activation_checkpointing = False
 
+    @torch.no_grad()
+    def set_same_place(self, value: float) -> None:
+        """Sets the constants by which a pixel's query favours its own place in the references.
+
+        A key at the same place scores value² · √E above one far away, before the softmax. In new weights that is more
+        than 100: whatever the content, attention looks at one place and has no gradient towards others.
+        """
+        for block in self.blocks:
+            block.cross_attention.place_q.fill_(value)  # type: ignore[union-attr]
+            block.cross_attention.place_k.fill_(value)  # type: ignore[union-attr]
+
     def angles(self, height: int, width: int, device: torch.device) -> Tensor:
         """Rotary angles of the feature pixels, row by row: [N, E/2]."""
         rows, columns = torch.meshgrid(
