@@ -13,7 +13,7 @@ from jobs.train_vae import TrainVAE, vae_task
 from pipelines import ablation
 from pipelines.reconstruction import HeldOutClips
 from pipelines.trainer import fit, record_path
-from pipelines.training_loop import TrainingSettings
+from pipelines.training_settings import TrainingSettings
 from pipelines.vae_task import VAETask
 from portrait import tracking
 from portrait.media.contact_sheet import save_png

@@ -20,10 +20,9 @@ from jobs import command_line, hardware
 from pipelines import wait_benchmark
 from pipelines.generator_task import GeneratorTask
 from pipelines.latent_encoding import EncodeClips, EncoderSettings
-from pipelines.trainer import threads_per_worker
-from pipelines.training_loop import TrainingSettings
+from pipelines.training_settings import TrainingSettings
 from pipelines.vae_task import VAETask
-from portrait import presets, tracking
+from portrait import cluster, presets, tracking
 from portrait.storage import checkpoints, reading_benchmark, registry
 from portrait.storage.clips import ClipTable, commit_clips, write_clips
 from portrait.storage.latents import LatentTable
@@ -85,7 +84,7 @@ def main(config: BenchmarkData) -> Found:
     check(config)
     folder = (config.output or Path("runs") / config.preset).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    where = f"{hardware.described('cpu')}, {threads_per_worker(1)} cores"
+    where = f"{hardware.described('cpu')}, {cluster.threads_per_worker(1)} cores"
     params = {**asdict(config), "hardware": where}
     run = tracking.start_run("portrait", "benchmark_data", params, output=folder)
     found = Found(text=[f"Hardware: {where}. Preset `{config.preset}`.\n"])
@@ -197,7 +196,7 @@ def measure_training(
 ) -> None:
     """What the steps of a short training of both models wait."""
     preset = presets.load(config.preset)
-    threads = config.threads or threads_per_worker(1)
+    threads = config.threads or cluster.threads_per_worker(1)
     stages = preset.vae_training.stages
     short = tuple(dataclasses.replace(s, steps=max(2, config.steps // len(stages))) for s in stages)
     vae = VAETask(

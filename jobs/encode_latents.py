@@ -7,7 +7,6 @@ from pathlib import Path
 
 from jobs import command_line
 from pipelines.latent_encoding import EncodingReport, encode_latents
-from pipelines.trainer import threads_per_worker
 from portrait import cluster
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 
@@ -46,7 +45,7 @@ def main(config: EncodeLatents) -> EncodingReport:
         absolute(config.latents or str(config.output / "latents.lance")),
         actors=config.actors,
         gpu=config.gpu,
-        threads=threads_per_worker(config.actors),
+        threads=cluster.threads_per_worker(config.actors),
         mix=config.sources,
     )
     print(

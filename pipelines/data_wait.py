@@ -1,7 +1,7 @@
-"""How long training waits for its data: seconds a step, and the share of the steps' time that they are.
+"""How long training waits for its data: seconds per step, and their share of the steps' time.
 
 `storage.sampler.batches` reads ahead, so that both are near 0 unless reading is slower than computing. The first step
-of a stage always waits: nothing could be read ahead of it.
+of a training stage always waits: nothing was read ahead of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipelines.task import Batch
 
 
 class DataWait:
-    """Adds up what steps take, and what of it they wait for batches.
+    """Sums how long steps take, and how much of it they wait for batches.
 
     Args:
         clock: seconds since some fixed time.
@@ -30,28 +30,28 @@ class DataWait:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """A step, with all the batches that it takes."""
+        """Times a step, including all the batches that it takes."""
         started = self._clock()
         yield
         self._stepped_s += self._clock() - started
         self._steps += 1
 
     def take(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch, however long it takes to come."""
+        """The next batch; the time until it is there counts as waiting."""
         started = self._clock()
         batch = next(batches)
         self._waited_s += self._clock() - started
         return batch
 
-    def figures(self) -> dict[str, float]:
-        """Of the steps since the last call, at least one: `step_seconds` and `wait_seconds` of a step, and the latter's
-        share of the former, `wait_share` 0 … 1.
+    def metrics(self) -> dict[str, float]:
+        """Means over the steps since the last call, at least one: `step_seconds` and `wait_seconds` per step, and
+        `wait_share` 0 … 1, the waiting's share of the steps' time.
         """
         assert self._steps
-        found = {
+        metrics = {
             "step_seconds": self._stepped_s / self._steps,
             "wait_seconds": self._waited_s / self._steps,
             "wait_share": self._waited_s / max(self._stepped_s, 1e-9),
         }
         self._reset()
-        return found
+        return metrics

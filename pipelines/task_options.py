@@ -1,4 +1,4 @@
-"""Flags that all training jobs share, and what they mean for the trainer."""
+"""Flags that all training jobs share, and the settings of the trainer that they make."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipelines.trainer import threads_per_worker
-from pipelines.training_loop import TrainingSettings
+from pipelines.training_settings import TrainingSettings
 from portrait import cluster
 from portrait.presets import Preset, load
 from portrait.storage import checkpoints, registry
 
 READERS_BESIDE_A_GPU = 4
-"""One thread decodes some 25 windows of 17 frames at 512² a second (AMD EPYC), fewer than a GPU takes early on."""
+"""One thread decodes some 25 windows of 17 frames at 512² a second (AMD EPYC), fewer than a GPU takes at first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +20,19 @@ class TrainingOptions:
     """How a training job runs."""
 
     preset: str = "tiny"
-    """Preset of the system."""
+    """Preset of the system; the defaults of --training.… are its values."""
     output: Path | None = None
-    """Folder of the run: weights, checkpoints, tracking store; runs/PRESET where not given. On a cluster, one that all
+    """Folder of the run: weights, checkpoints, tracking store; by default runs/PRESET. On a cluster, a folder that all
     nodes share."""
     workers: int = 2
-    """Ray Train workers; 0 trains in this process, without Ray and its checkpoints."""
+    """Ray Train workers; 0 trains in this process, without Ray and without checkpoints."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """DeepSpeed's ZeRO stage: what is split over the workers, the optimiser's state (1), gradients (2), weights (3)."""
+    """DeepSpeed's ZeRO stage: what is split over the workers, the optimiser's state (1), also gradients (2), also
+    weights (3)."""
     init: str = "none"
     """Weights to start from: a file, `starter` for those that ship with the preset, or `none`."""
     resume: bool = False
-    """Goes on with the last run in the output folder, at its last checkpoint and with the same order of the data."""
+    """Continue the last run in the output folder from its last checkpoint, with the same order of the data."""
     seed: int = 0
     """Seed of the initial weights, the data's order and every random draw."""
     steps: int | None = None
@@ -43,35 +43,35 @@ class TrainingOptions:
     learning_rate: float | None = None
     """Peak learning rate, in every training stage; by default, the training configuration's."""
     minutes: float | None = None
-    """Time limit; the schedule runs out and the weights are exported there, however many steps were made."""
+    """Time limit: the learning rate has decayed and the weights are exported by then, even if steps remain."""
     accumulation: int = 1
-    """Batches whose gradients make one optimiser step."""
+    """Batches whose gradients are summed for one optimiser step."""
     checkpoint_minutes: float = 5.0
-    """Minutes between checkpoints (each also exports the averaged weights so far)."""
+    """Minutes between checkpoints; each also exports the averaged weights so far."""
     evaluate_steps: int | None = None
-    """Steps between evaluations; without it, at the end of each stage."""
+    """Steps between evaluations; by default, only at the end of each training stage."""
     threads: int | None = None
-    """Arithmetic threads a worker (CPU); the machine's cores shared among the workers where not given."""
+    """Threads for a worker's arithmetic on the CPU; by default, the machine's cores are shared among the workers."""
     readers: int | None = None
-    """Threads of a worker that read and decode its batches ahead; without it 1 on CPUs, 4 beside a GPU."""
+    """Threads of a worker that read and decode batches ahead; by default 1 on CPUs, 4 beside a GPU."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Whether each worker takes a GPU; auto takes them when the cluster has enough."""
+    """Whether each worker takes a GPU; auto takes GPUs if the cluster has enough."""
     autocast: bool = False
-    """On CPUs: products of matrices and kernels in bfloat16, weights in float32. Faster where the processor has
-    AVX-512 BF16 or AMX; GPUs train in bfloat16 anyway."""
+    """On CPUs: matrix products and convolutions in bfloat16, weights in float32. Faster if the processor has AVX-512
+    BF16 or AMX; GPUs always train in bfloat16."""
     retries: int = 1
-    """How often a crashed group of workers starts again from its last checkpoint."""
+    """How often a crashed group of workers is restarted from its last checkpoint."""
 
     @property
     def folder(self) -> Path:
-        """Output folder, absolute: workers run in folders of their own."""
+        """The output folder, absolute, since workers run in other folders."""
         return (self.output or Path("runs") / self.preset).absolute()
 
     def initial_weights(self, kind: Literal["vae", "generator"]) -> str | None:
-        """The file to start from; checked here, so that a wrong one is told before any worker starts.
+        """The file to start from; checked here, so that a wrong one is reported before any worker starts.
 
         Raises:
-            FileNotFoundError: there is no such file, or no starter weights ship with the preset.
+            FileNotFoundError: the file does not exist, or no starter weights ship with the preset.
             ValueError: the file is of another kind or preset.
         """
         if self.init == "none":
@@ -89,24 +89,18 @@ class TrainingOptions:
         return str(path)
 
     def connect(self) -> TrainingSettings:
-        """Joins Ray and settles what depends on the machine.
+        """Connects to Ray and settles what depends on the machine.
 
         Raises:
-            ValueError: GPUs are asked for and the cluster has too few, or a number is out of range.
+            ValueError: there are fewer GPUs than --device gpu needs, or a number is out of range.
         """
-        for name in ("workers", "retries"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
-        if self.readers is not None and self.readers < 1:
-            raise ValueError(f"--readers must be at least 1, got {self.readers}")
-        if self.accumulation < 1 or (self.minutes is not None and self.minutes <= 0):
-            raise ValueError("--accumulation and --minutes must be positive")
+        self._check()
         if self.workers:
             cluster.connect(self.workers)
         found = cluster.accelerators() if self.workers else 0
         if self.device == "gpu" and found < self.workers:
             raise ValueError(
-                f"--device gpu: {self.workers} workers need as many GPUs, the cluster has {found}"
+                f"--device gpu: {self.workers} workers need {self.workers} GPUs, the cluster has {found}"
             )
         gpu = self.device != "cpu" and 0 < self.workers <= found
         return TrainingSettings(
@@ -118,20 +112,33 @@ class TrainingOptions:
             minutes=self.minutes,
             checkpoint_minutes=self.checkpoint_minutes,
             evaluate_steps=self.evaluate_steps,
-            threads=self.threads or threads_per_worker(self.workers),
+            threads=self.threads or cluster.threads_per_worker(self.workers),
             readers=self.readers or (READERS_BESIDE_A_GPU if gpu else 1),
             gpu=gpu,
             autocast=self.autocast,
             retries=self.retries,
         )
 
+    def _check(self) -> None:
+        for name in ("workers", "retries"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
+        if self.readers is not None and self.readers < 1:
+            raise ValueError(f"--readers must be at least 1, got {self.readers}")
+        if self.accumulation < 1:
+            raise ValueError(f"--accumulation must be at least 1, got {self.accumulation}")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"--minutes must be positive, got {self.minutes}")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+
 
 def check_weights(path: Path, kind: str, preset: Preset) -> None:
-    """Whether a model file fits a preset.
+    """Checks that a model file fits a preset.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is of another kind, or its model is configured otherwise.
+        FileNotFoundError: the file does not exist.
+        ValueError: it holds another kind of model, or one with another configuration.
     """
     header = checkpoints.read_header(path)
     if header.kind != kind:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,11 @@ import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipelines.task import Task
-from pipelines.training_loop import TrainingSettings, exported_path, train_worker
+from pipelines.training_checkpoints import exported_path
+from pipelines.training_loop import train_worker
+from pipelines.training_settings import TrainingSettings
 from portrait import tracking
+from portrait.storage.migrations import migrate_preset
 
 _EXPERIMENT = "portrait"
 
@@ -28,21 +30,25 @@ class TrainingResult:
     """What a finished training run leaves."""
 
     weights: Path
-    """Exported averaged weights."""
-    figures: dict[str, float]
-    """Last evaluation."""
+    """The exported weight average."""
+    metrics: dict[str, float]
+    """Metrics of the last evaluation."""
     steps: int
-    """Optimiser steps made in all."""
+    """Optimiser steps of all training stages."""
     run: tracking.Run
-    """Its MLflow run."""
+    """The tracked run."""
 
     def text(self, model: str) -> str:
-        """For the terminal: where the weights are and what they reach; `model` is what to call it."""
-        width = max(map(len, self.figures), default=0)
+        """For the terminal: where the weights are and how good they are.
+
+        Args:
+            model: what to call the model.
+        """
+        width = max(map(len, self.metrics), default=0)
         return "\n".join(
             (
                 f"\n{model} after {self.steps} steps: {self.weights}",
-                *(f"  {name:{width}} {value:.3f}" for name, value in self.figures.items()),
+                *(f"  {name:{width}} {value:.3f}" for name, value in self.metrics.items()),
                 f"MLflow: {self.run.uri} run {self.run.run_id}",
             )
         )
@@ -53,13 +59,13 @@ def fit(task: Task, settings: TrainingSettings, *, resume: bool = False) -> Trai
 
     Args:
         task: what to train.
-        settings: how.
-        resume: goes on with the last run in the output folder; without it a new run is made.
+        settings: how to train it.
+        resume: continues the last run in the output folder instead of starting a new one.
 
     Raises:
         FileNotFoundError: there is no run to resume.
-        ValueError: the run to resume is of another task or another number of workers, or a worker met a user's error.
-        TrainingFailedError: a worker crashed more often than `settings.retries`.
+        ValueError: the run to resume differs in its task or number of workers, or a worker met a user's error.
+        TrainingFailedError: workers crashed more often than `settings.retries`.
     """
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -87,9 +93,11 @@ def fit(task: Task, settings: TrainingSettings, *, resume: bool = False) -> Trai
     weights = exported_path(output, task.kind)
     run.log_artifact(weights, "model")
     run.finish()
-    metrics = result.metrics or {}
     return TrainingResult(
-        weights=weights, figures=dict(result.return_value or {}), steps=int(metrics.get("step", 0)), run=run
+        weights=weights,
+        metrics=dict(result.return_value or {}),
+        steps=int((result.metrics or {}).get("step", 0)),
+        run=run,
     )
 
 
@@ -97,7 +105,7 @@ def _start(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "ray", "deepspeed", "pylance")}
     params = {**task.params(), "training": asdict(settings), "versions": versions}
     run = tracking.start_run(_EXPERIMENT, task.kind, params, output=settings.output, parent=settings.parent)
-    # Ray Train resumes whatever bears the same name: the tracked run's id keeps a new run new.
+    # Ray Train resumes a run of the same name: the tracked run's id makes the name unique.
     name = f"{task.kind}-{run.run_id[:8]}"
     record = {
         "name": name,
@@ -113,18 +121,11 @@ def _start(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
 def _resume(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
     path = record_path(settings.output, task.kind)
     if settings.workers == 0:
-        raise ValueError("--resume needs --workers 1 or more: training in this process keeps no checkpoints")
+        raise ValueError("--resume needs --workers 1 or more: training in this process writes no checkpoints")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no {task.kind} training to resume in this output folder")
     record: dict[str, Any] = json.loads(path.read_text())
-    before, now = (
-        tracking.flatten(params) for params in (record["params"], json.loads(json.dumps(task.params())))
-    )
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise ValueError(
-                f"--resume: {key} was {before.get(key)!r} in that run, now it is {now.get(key)!r}"
-            )
+    _check_same(_recorded_params(record), json.loads(json.dumps(task.params())))
     if record["workers"] != settings.workers:
         raise ValueError(
             f"--resume: the run has {record['workers']} workers, got --workers {settings.workers}"
@@ -132,13 +133,39 @@ def _resume(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
     return tracking.attach(record["run_id"], record["uri"]), record["name"]
 
 
+def _recorded_params(record: dict[str, Any]) -> dict[str, Any]:
+    """A run's parameters, with the field names of this release.
+
+    Raises:
+        ValueError: the run was trained with Muon, which this release does not have.
+    """
+    params = record["params"]
+    for section in ("vae_training", "generator_training"):
+        if params.get(section, {}).get("optimizer") == "muon":
+            raise ValueError(
+                "--resume: the run was trained with Muon, which is no longer available; start a new run from its "
+                "weights with --init"
+            )
+    # Its sections have the names and fields of a preset's.
+    return migrate_preset(params)
+
+
+def _check_same(recorded: dict[str, Any], current: dict[str, Any]) -> None:
+    before, now = tracking.flatten(recorded), tracking.flatten(current)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise ValueError(
+                f"--resume: {key} was {before.get(key)!r} in that run, now it is {now.get(key)!r}"
+            )
+
+
 def record_path(output: str | Path, kind: str) -> Path:
-    """The file that says which run an output folder holds; there once a run has begun."""
+    """The file that says which run an output folder holds; it is written when the run starts."""
     return Path(output) / f"{kind}_training.json"
 
 
 def _readable(error: ray.train.TrainingFailedError) -> Exception:
-    """The first worker's error in one line; a user's error keeps its kind."""
+    """The first failed worker's error in one line; a user's error keeps its type."""
     failures = getattr(error, "worker_failures", None) or {}
     for rank, failure in sorted(failures.items()):
         cause = getattr(failure, "_base_exc", None) or getattr(failure, "cause", None) or failure
@@ -146,9 +173,3 @@ def _readable(error: ray.train.TrainingFailedError) -> Exception:
             return type(cause)(str(cause))
         return TrainingFailedError(f"training failed in worker {rank}: {type(cause).__name__}: {cause}")
     return TrainingFailedError(f"training failed: {error}")
-
-
-def threads_per_worker(workers: int) -> int:
-    """Arithmetic threads for each of `workers` on this machine's cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(1, workers))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.task import Task
 from pipelines.trainer import fit
-from pipelines.training_loop import TrainingSettings
+from pipelines.training_settings import TrainingSettings
 from portrait import tracking
 
 

@@ -1,8 +1,8 @@
-"""How a job finds its Ray: the cluster it was submitted to, or a local one of its own.
+"""How a job finds its Ray: the cluster it was submitted to, or a local Ray of its own.
 
 The code reaches the workers in one of three ways: it is installed in their image; it came with the job's runtime
-environment (`working_dir` and `py_modules`); or `connect` passes it on itself. A local Ray only needs the source roots
-on its workers' path.
+environment (`working_dir` and `py_modules`); or `connect` uploads it. A local Ray only needs the source roots on its
+workers' path.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def connect(num_cpus: int | None = None, *, dashboard: bool = False) -> None:
-    """Joins the cluster named by `RAY_ADDRESS` (which a submitted job finds set), else starts a local Ray.
+    """Connects to the cluster named by `RAY_ADDRESS` (set for a submitted job), or starts a local Ray.
 
-    `address="auto"` is never used: with several Rays on a machine it may join a stranger's.
+    `address="auto"` is never used: with several Ray instances on a machine it may connect to another user's.
 
     Args:
-        num_cpus: logical CPUs of a local Ray, when that is more than the machine has (small jobs with many workers).
+        num_cpus: logical CPUs of a local Ray; the machine's cores if there are more of them.
         dashboard: whether a local Ray starts its dashboard.
     """
     if ray.is_initialized():
@@ -50,8 +50,13 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_per_worker(workers: int) -> int:
+    """Threads for each of `workers` processes that share this machine's cores, at least 1."""
+    return max(1, available_cores() // max(1, workers))
+
+
 def local_runtime_env() -> dict[str, Any]:
-    """Runtime environment of a local Ray: the source roots on the workers' path, and less talk."""
+    """Runtime environment of a local Ray: the source roots on the workers' path, and quieter logs."""
     roots = dict.fromkeys(str(folder.parent) for folder in package_folders())
     inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     path = dict.fromkeys([*roots, *(str(Path(entry).absolute()) for entry in inherited)])
@@ -62,9 +67,9 @@ def local_runtime_env() -> dict[str, Any]:
 
 
 def quiet_worker() -> None:
-    """Silences Ray Train's guard of placement groups: it asks the dashboard every second, and a local Ray has none.
+    """Silences Ray Train's cleaner of placement groups, which asks the dashboard every second: a local Ray has none.
 
-    It would also look for the dashboard of another Ray on this machine, were it not told which one it belongs to.
+    Also sets `RAY_ADDRESS`, without which it would look for the dashboard of another Ray on this machine.
     """
     guard = "ray.train.v2._internal.execution.controller.placement_group_cleaner"
     logging.getLogger(guard).setLevel(logging.ERROR)
@@ -72,7 +77,7 @@ def quiet_worker() -> None:
 
 
 def cluster_runtime_env() -> dict[str, Any]:
-    """Runtime environment for a cluster: our packages, unless the job's own environment or the image has them."""
+    """Runtime environment for a cluster: our packages, unless the job's environment or the image has them."""
     submitted = json.loads(os.environ.get(_JOB_VARIABLE) or "{}").get("runtime_env") or {}
     if isinstance(submitted, str):
         submitted = json.loads(submitted)
@@ -83,7 +88,7 @@ def cluster_runtime_env() -> dict[str, Any]:
 
 
 def package_folders() -> list[Path]:
-    """Folders of those of our packages that can be imported here."""
+    """Folders of this project's packages that can be imported here."""
     found = (importlib.util.find_spec(name) for name in PACKAGES)
     return [Path(spec.origin).parent for spec in found if spec is not None and spec.origin]
 

@@ -34,7 +34,7 @@ def test_waiting_and_computing_are_told_apart() -> None:
     with wait.step():
         wait.take(batches)
         clock.now += 8.0
-    assert wait.figures() == {"step_seconds": 8.0, "wait_seconds": 2.0, "wait_share": 0.25}
+    assert wait.metrics() == {"step_seconds": 8.0, "wait_seconds": 2.0, "wait_share": 0.25}
 
 
 def test_every_report_begins_anew() -> None:
@@ -44,4 +44,4 @@ def test_every_report_begins_anew() -> None:
         with wait.step():
             wait.take(batches_after(clock, seconds))
             clock.now += 1.0
-        assert wait.figures()["wait_seconds"] == pytest.approx(expected)
+        assert wait.metrics()["wait_seconds"] == pytest.approx(expected)

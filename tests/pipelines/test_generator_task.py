@@ -9,7 +9,7 @@ from pipelines.distillation_task import DistillationTask
 from pipelines.generator_task import GeneratorTask, draw_rollout
 from pipelines.task import DataShard
 from pipelines.trainer import fit
-from pipelines.training_loop import TrainingSettings
+from pipelines.training_settings import TrainingSettings
 from portrait import presets
 from portrait.generator.distillation import check_steps
 from portrait.presets import Preset

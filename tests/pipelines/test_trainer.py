@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pipelines import trainer
 from pipelines.task import Batch
 from pipelines.trainer import TrainingFailedError, fit
-from pipelines.training_loop import TrainingSettings
+from pipelines.training_settings import TrainingSettings
 from pipelines.vae_task import VAETask
+from portrait import tracking
 from portrait.presets import Preset
 from portrait.storage import checkpoints
 from portrait.vae import VideoVAE
@@ -74,7 +77,7 @@ def test_in_this_process_all_stages_run_and_all_is_tracked(
     assert header.extra["step"] == 7
     assert header.extra["clips_version"] == 1
     names = ("psnr", "l1", "motion_within", "motion_between")
-    assert set(result.figures) == {f"{name}_m{count}" for name in names for count in range(4)}
+    assert set(result.metrics) == {f"{name}_m{count}" for name in names for count in range(4)}
     assert [step for step, _ in result.run.history("eval/psnr_m3")] == [3, 4, 6, 7]
     assert result.run.history("train/loss")
     artifacts = {path.name for path in Path(output, "mlartifacts").rglob("*") if path.is_file()}
@@ -105,6 +108,25 @@ def test_resuming_nothing_or_another_run_is_refused(
         fit(task, TrainingSettings(output=output, workers=1), resume=True)
     with pytest.raises(ValueError, match=r"has 0 workers, got --workers 2"):
         fit(short, TrainingSettings(output=output, workers=2), resume=True)
+
+
+def test_a_run_of_an_earlier_release_can_be_resumed_unless_it_used_muon(
+    micro_clips: str, micro_preset: Preset, tmp_path: Path
+) -> None:
+    task = task_on(micro_clips, micro_preset)
+    params = json.loads(json.dumps(task.params()))
+    params["vae_training"] |= params["vae_training"].pop("optimizer")
+    run = tracking.start_run("portrait", "vae", {}, output=tmp_path)
+    record = {"name": "vae-1", "run_id": run.run_id, "uri": run.uri, "params": params, "workers": 1}
+    settings = TrainingSettings(output=str(tmp_path), workers=1)
+    for name in ("adamw", "muon"):
+        params["vae_training"]["optimizer"] = name
+        trainer.record_path(tmp_path, "vae").write_text(json.dumps(record))
+        if name == "adamw":
+            assert trainer._resume(task, settings) == (run, "vae-1")
+        else:
+            with pytest.raises(ValueError, match="Muon, which is no longer available"):
+                trainer._resume(task, settings)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import wait_benchmark
-from pipelines.training_loop import TrainingSettings
+from pipelines.training_settings import TrainingSettings
 from pipelines.vae_task import VAETask
 from pipelines.wait_benchmark import TrainingWait
 from portrait import tracking
