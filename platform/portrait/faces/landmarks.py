@@ -20,8 +20,8 @@ _NETWORK = "face_landmarks_detector.tflite"
 _INPUT = 256
 _MARGIN = 1.5
 """Side of the square that the network looks at, over the longer side of the landmarks' box."""
-_MIN_SCORE = 4.0
-"""Least logit of "there is a face": faces score 9 and more, other content is below 0."""
+_MIN_SCORE = 3.0
+"""Least logit of "there is a face": most faces score 9 and more, with sunglasses 4; other content is below 0."""
 _RIGHT_EYE, _LEFT_EYE = 33, 263
 """The eyes' outer corners."""
 _ROUNDS = 3
@@ -84,7 +84,8 @@ class FaceLandmarker:
         faces = self._detector.detect(padded)
         squares = [(np.array(face.centre) - border, _MARGIN * face.h) for face in faces[:2]]
         middle = Face(x=0, y=0, w=width, h=height, score=0.0).centre
-        return [*squares, (np.array(middle), 1.2 * min(height, width))]
+        sides = (share * min(height, width) for share in (0.8, 1.2))
+        return [*squares, *((np.array(middle), side) for side in sides)]
 
     def _refined(self, picture: np.ndarray, centre: np.ndarray, side: float) -> tuple[np.ndarray, float]:
         """Landmarks and score, the square placed anew and turned upright around what was found."""
