@@ -20,8 +20,6 @@ class CutSettings:
 
     size: int
     """Side of the portrait crop as stored, in pixels."""
-    native: bool = False
-    """Whether a crop that is larger than that keeps its own size."""
     framing: Literal["portrait", "head"] = "portrait"
     """What the crop shows: head and shoulders, or the head alone."""
     max_clip_seconds: float = 10.0
@@ -72,6 +70,9 @@ class CutSettings:
     def stored(self) -> dict[str, Any]:
         """The settings as a table keeps them: networks by what is in their files, wherever these lie."""
         values = asdict(self)
+        # Under their names of the first version: these are hashed into clip ids, which must not change.
+        values["filters"]["max_rivals"] = values["filters"].pop("max_other_faces")
+        values["native"] = False
         for name in ("detector", "syncnet"):
             if (path := values[name]) is not None:
                 values[name] = f"{Path(path).name} {_checksum(path)[:16]}"

@@ -179,7 +179,7 @@ def _portrait_row(
     track = _track(stretch, settings, footage.label)
     framing = HEAD if settings.framing == "head" else PORTRAIT
     crop = portrait_crop(track, (pictures[0].height, pictures[0].width), framing).even()
-    size = max(settings.size, crop.size) if settings.native else settings.size
+    size = settings.size
     portrait = [picture.square(crop.x0, crop.y0, crop.size, size) for picture in pictures]
     grey = [grey_levels(frame) for frame in portrait]
     scale = size / crop.size
@@ -205,7 +205,7 @@ def _portrait_row(
         "face_size": float(np.median(track.boxes[:, 2])),
         "face_found": track.found,
         "brightness": quality.brightness(grey, boxes),
-        "rivals": track.rivals,
+        "other_faces": track.rivals,
         "speech_ratio": speech_ratio(sound),
         "sync_confidence": confidence,
         "sync_offset": offset,

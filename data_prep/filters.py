@@ -24,7 +24,7 @@ class Filters:
     """Least mean level of the face, 0 … 255 …"""
     max_brightness: float | None = None
     """… and the greatest one."""
-    max_rivals: float | None = 0.2
+    max_other_faces: float | None = 0.2
     """Greatest share of the examined frames with another lasting face, 0 … 1: more, and it is not sure who speaks."""
     min_speech_ratio: float | None = None
     """Least share of the time in which someone speaks, 0 … 1."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray.data
 
-from data_prep.progress import Progress
+from data_prep.progress import ProgressLine
 from data_prep.rejects import Reject
 from data_prep.sources import Footage
 
@@ -32,7 +32,7 @@ def hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], lis
     ]
     hashed: dict[int, str] = {}
     rows = [{"index": i, **asdict(files[i])} for i in sound]
-    with Progress("reading files", total=len(rows), unit="file") as progress:
+    with ProgressLine("reading files", total=len(rows), unit="file") as progress:
         for row in ray.data.from_items(rows).map(_hash_row).iter_rows() if rows else ():
             if row["error"]:
                 rejects.append(Reject(path=files[row["index"]].label, reason=row["error"]))

@@ -29,7 +29,7 @@ from data_prep.deaths import MAX_DEATHS, Watch
 from data_prep.hashing import footage_of, hash_files
 from data_prep.ledger import ClipSummary, Ledger, Record, open_filesystem, write_text
 from data_prep.left_out import LeftOut
-from data_prep.progress import Progress
+from data_prep.progress import ProgressLine
 from data_prep.rejects import Reject
 from data_prep.report import SHOWN_REJECTS, Report
 from data_prep.sources import Footage, Source
@@ -37,7 +37,7 @@ from data_prep.splits import Splits, assign
 from data_prep.table_lock import exclusive
 from data_prep.target import GROWN, cannot_write, check_place, writing
 from portrait.storage import fragments
-from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, write_clips
+from portrait.storage.clips import CLIPS_SCHEMA, SPLITS, ClipTable, upgrade_columns, write_clips
 
 SETTINGS_KEY = "cut_settings"
 """Key of the table's schema metadata that holds the settings its clips were cut with."""
@@ -176,7 +176,7 @@ def _prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) ->
     ledger = Ledger(uri, settings.digest())
     with writing(uri):
         if plan.todo and fragments.exists(uri):
-            fragments.add_missing_columns(uri, CLIPS_SCHEMA)
+            upgrade_columns(uri)
         unfinished = ledger.begin()
     _cut(plan.todo, plan.splits, partial(_cut_shard, uri=uri, settings=settings, ledger=ledger, run=run))
     # Not whatever else is there: tasks of a killed run may live on for a moment and write what this run did again.
@@ -211,7 +211,7 @@ def _prepare(source: Source, uri: str, settings: CutSettings, splits: Splits) ->
 
 
 def _quieten_ray_data() -> None:
-    """Leaves the line of progress to `Progress`: Ray Data's own counts blocks, and fills logs."""
+    """Leaves the line of progress to `ProgressLine`: Ray Data's own counts blocks, and fills logs."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
 
@@ -286,7 +286,7 @@ def _cut(
     dataset = ray.data.from_items(items, override_num_blocks=shards)
     shard = dataset.map_batches(cut_shard, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
     clips = rejects = 0
-    with Progress("cutting clips", total=len(todo), unit="file") as progress:
+    with ProgressLine("cutting clips", total=len(todo), unit="file") as progress:
         for row in shard.iter_rows():
             if row["error"]:
                 raise ValueError(row["error"])

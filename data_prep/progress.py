@@ -12,7 +12,7 @@ from tqdm import tqdm
 LOG_SECONDS = 10.0
 
 
-class Progress:
+class ProgressLine:
     """Counts items done; `note` shows figures beside the count."""
 
     def __init__(self, label: str, *, total: int, unit: str) -> None:

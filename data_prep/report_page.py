@@ -22,7 +22,7 @@ _COLUMNS = (
     "motion",
     "brightness",
     "face_found",
-    "rivals",
+    "other_faces",
     "speech_ratio",
     "sync_confidence",
     "sync_offset",

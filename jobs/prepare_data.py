@@ -54,8 +54,6 @@ class PrepareData:
     """Shorter footage is left out."""
     framing: Literal["portrait", "head"] = "portrait"
     """What clips show: head and shoulders, or the head alone."""
-    native: bool = False
-    """Whether crops larger than the preset's pictures keep their own size: for presets to come."""
     shot_threshold: float | None = 3.0
     """A shot begins where a frame changes so many times as much as those around it; None looks for none."""
     detector: str | None = None
@@ -127,7 +125,6 @@ def _settled(config: PrepareData) -> tuple[Source, str, CutSettings]:
         max_clip_seconds=preset.video.max_clip_seconds,
         min_clip_seconds=config.min_clip_seconds,
         framing=config.framing,
-        native=config.native,
         shot_threshold=config.shot_threshold,
         detector=config.detector,
         syncnet=config.syncnet,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ray
 
-from data_prep.progress import Progress
+from data_prep.progress import ProgressLine
 from data_prep.sources.footage import Footage
 from data_prep.sources.synthetic import RENDER_SIZE
 
@@ -110,7 +110,7 @@ class PhotoSource:
             for digest, path in unique
             if not all(clip.exists() for clip in self._clips(digest))
         }
-        with Progress("rendering photographs", total=len(waiting), unit="photograph") as progress:
+        with ProgressLine("rendering photographs", total=len(waiting), unit="photograph") as progress:
             pending = list(waiting)
             while pending:
                 done, pending = ray.wait(pending)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import ray
 
-from data_prep.progress import Progress
+from data_prep.progress import ProgressLine
 from data_prep.sources.footage import Footage
 
 RENDER_SIZE = 256
@@ -69,7 +69,7 @@ class SyntheticSource:
             render.remote(str(self.folder), number, self.clips_per_identity, self.seconds)
             for number in missing
         ]
-        with Progress("rendering heads", total=len(pending), unit="head") as progress:
+        with ProgressLine("rendering heads", total=len(pending), unit="head") as progress:
             while pending:
                 done, pending = ray.wait(pending)
                 ray.get(done)

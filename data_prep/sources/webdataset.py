@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from webdataset.shardlists import expand_urls
 
-from data_prep.progress import Progress
+from data_prep.progress import ProgressLine
 from data_prep.sources.addresses import open_address
 from data_prep.sources.folder import VIDEO_SUFFIXES, compiled_pattern, identity_in_path
 from data_prep.sources.footage import Footage
@@ -54,7 +54,7 @@ class WebDatasetSource:
         index = ray.remote(_index)
         paths = self._paths()
         pending = [index.remote(path) for path in paths]
-        with Progress("reading shards", total=len(pending), unit="shard") as progress:
+        with ProgressLine("reading shards", total=len(pending), unit="shard") as progress:
             for path, result in zip(paths, pending, strict=True):
                 samples, problem, prepared = ray.get(result)
                 if prepared:

@@ -40,7 +40,7 @@ HOURS = 10 * 3600
 NAMES_THE_DAMAGE = (
     r"^(not a readable video or sound file|damaged[ ,]|cut off|the sound is cut off|the file is empty|"
     r"the sound track is empty|has no video track|no audio track|no picture could be decoded|"
-    r"the picture's size changes|sound changes|shorter than|no face|a face in only|rivals)"
+    r"the picture's size changes|sound changes|shorter than|no face|a face in only|other_faces)"
 )
 
 

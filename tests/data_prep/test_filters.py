@@ -7,7 +7,7 @@ ROW = {
     "sharpness": 40.0,
     "motion": 1.5,
     "brightness": 120.0,
-    "rivals": 0.1,
+    "other_faces": 0.1,
     "speech_ratio": 0.6,
     "sync_confidence": None,
     "sync_offset": -4.0,
@@ -17,7 +17,7 @@ ROW = {
 def test_nothing_is_left_out_unless_a_threshold_is_set_but_for_a_second_face():
     assert Filters().reason(ROW) is None
     assert Filters().reason(dict.fromkeys(ROW, 0.0)) is None
-    assert Filters().reason({**ROW, "rivals": 0.21}) == "rivals 0.21, expected at most 0.2"
+    assert Filters().reason({**ROW, "other_faces": 0.21}) == "other_faces 0.21, expected at most 0.2"
 
 
 @pytest.mark.parametrize(

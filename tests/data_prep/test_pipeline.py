@@ -181,12 +181,12 @@ def die(*args, **kwargs):
 address, folder, uri, moment = sys.argv[1:]
 ray.init(address=address, log_to_driver=False)
 if moment == "first file":
-    advance = pipeline.Progress.advance
+    advance = pipeline.ProgressLine.advance
     def advance_and_die(self, *args, **kwargs):
         advance(self, *args, **kwargs)
         if self._label == "cutting clips":
             die()
-    pipeline.Progress.advance = advance_and_die
+    pipeline.ProgressLine.advance = advance_and_die
 elif moment == "before commit":
     pipeline._commit = die
 else:
@@ -304,7 +304,7 @@ def test_parts_and_regions_of_files_travel_to_the_tasks(heads, tmp_path):
     settings = replace(SETTINGS, min_clip_seconds=0.8)
     source = HDTFSource(folder=tmp_path)
     report = prepare(source, str(uri), settings, Splits())
-    assert [(r.start_s, r.reason) for r in report.rejects] == [(1.0, "rivals 1, expected at most 0.2")]
+    assert [(r.start_s, r.reason) for r in report.rejects] == [(1.0, "other_faces 1, expected at most 0.2")]
     (row,) = ClipTable.open(str(uri)).rows(("crop_box", "provenance", "source"))
     assert row["source"] == "hdtf"
     assert (row["provenance"]["start_s"], row["provenance"]["end_s"]) == (0.0, 1.0)
@@ -316,8 +316,8 @@ def test_parts_and_regions_of_files_travel_to_the_tasks(heads, tmp_path):
 def test_a_table_of_an_earlier_version_grows(footage, tmp_path):
     uri = tmp_path / "clips.lance"
     run(footage(1), uri)
-    lance.dataset(str(uri)).drop_columns(["brightness", "rivals"])
+    lance.dataset(str(uri)).drop_columns(["brightness", "other_faces"])
     report = run(footage(2), uri)
     assert (report.known, report.table_rows) == (1, 2)
-    rows = ClipTable.open(str(uri)).rows(("identity", "rivals"))
-    assert {row["identity"]: row["rivals"] for row in rows} == {"ann": None, "bob": 0.0}
+    rows = ClipTable.open(str(uri)).rows(("identity", "other_faces"))
+    assert {row["identity"]: row["other_faces"] for row in rows} == {"ann": None, "bob": 0.0}

@@ -61,11 +61,13 @@ CLIPS_SCHEMA = pa.schema(
             ),
         ),
         pa.field("brightness", pa.float32()),  # mean level of the stored face, 0 … 255
-        pa.field("rivals", pa.float32()),  # share of the examined frames with another lasting face
+        pa.field("other_faces", pa.float32()),  # share of the examined frames with another lasting face
     ]
 )
-LATER_COLUMNS = ("brightness", "rivals")
+LATER_COLUMNS = ("brightness", "other_faces")
 """Columns that tables of earlier versions do not have: they read as null there, until the table grows."""
+RENAMED_COLUMNS = {"rivals": "other_faces"}
+"""Old name → name of columns that were renamed: read under the new name, and renamed when the table grows."""
 GROUP_OF_PICTURES = 16
 """Frames from one key frame to the next in the stored videos: short groups make random windows cheap to decode."""
 _BLOBS = ("video", "audio")
@@ -86,6 +88,15 @@ def to_batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
 def write_clips(uri: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Writes rows one by one as uncommitted fragments (JSON); see `fragments.commit`."""
     return fragments.write_fragments(uri, CLIPS_SCHEMA, (to_batch([row]) for row in rows))
+
+
+def upgrade_columns(uri: str) -> None:
+    """Gives a table of an earlier version the current columns so that it can grow; old rows hold nulls there."""
+    dataset = lance.dataset(uri)
+    renamed = {old: new for old, new in RENAMED_COLUMNS.items() if old in dataset.schema.names}
+    if renamed:
+        dataset.alter_columns(*({"path": old, "name": new} for old, new in renamed.items()))
+    fragments.add_missing_columns(uri, CLIPS_SCHEMA)
 
 
 def commit_clips(uri: str, written: list[str]) -> ClipTable:
@@ -133,7 +144,10 @@ class ClipTable:
         for name in columns:
             if name not in _COLUMNS:
                 raise ValueError(f"column {name!r} cannot be read here; known: {', '.join(_COLUMNS)}")
-        return fragments.read_columns(self.dataset, columns)
+        old_names = {new: old for old, new in RENAMED_COLUMNS.items() if old in self.dataset.schema.names}
+        stored = [old_names.get(name, name) for name in columns]
+        rows = fragments.read_columns(self.dataset, stored)
+        return [dict(zip(columns, row.values(), strict=True)) for row in rows]
 
     def read_video(self, indices: Sequence[int]) -> list[bytes]:
         """H.264 MP4 bytes of rows, in the order of the indices."""

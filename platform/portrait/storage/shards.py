@@ -19,7 +19,14 @@ import pyarrow as pa
 import webdataset
 
 from portrait.storage import fragments
-from portrait.storage.clips import CLIPS_SCHEMA, LATER_COLUMNS, ClipTable, to_batch
+from portrait.storage.clips import (
+    CLIPS_SCHEMA,
+    LATER_COLUMNS,
+    RENAMED_COLUMNS,
+    ClipTable,
+    to_batch,
+    upgrade_columns,
+)
 
 INDEX = "index.json"
 _PATTERN = "clips-%06d.tar"
@@ -152,7 +159,7 @@ def import_shards(
             raise ValueError(f"{urls}: damaged, the clips are not those whose checksum is in {INDEX}")
 
     if existing is not None:
-        fragments.add_missing_columns(uri, CLIPS_SCHEMA)
+        upgrade_columns(uri)
     written = _write(uri, batches())
     schema = CLIPS_SCHEMA.with_metadata(index["metadata"]) if index is not None else CLIPS_SCHEMA
     if counts["added"]:
@@ -176,6 +183,7 @@ def row_of(sample: dict[str, Any]) -> dict[str, Any]:
         row = json.loads(sample["json"])
     except ValueError as error:
         raise ValueError(f"{where}: its .json is none ({error})") from error
+    row = {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
     row = dict.fromkeys(LATER_COLUMNS) | row | {column: sample[suffix] for suffix, column in MEDIA.items()}
     absent = [name for name in CLIPS_SCHEMA.names if name not in row]
     if absent:

@@ -33,7 +33,7 @@ def clip_row() -> Callable[..., dict[str, Any]]:
             "sync_offset": None,
             "provenance": {"path": "a.mp4", "content": "c", "start_s": 0.0, "end_s": 0.2, "licence": None},
             "brightness": 120.0,
-            "rivals": 0.0,
+            "other_faces": 0.0,
         }
         return {**row, **changes}
 

@@ -6,8 +6,10 @@ from portrait.storage import fragments
 from portrait.storage.clips import (
     CLIPS_SCHEMA,
     LATER_COLUMNS,
+    RENAMED_COLUMNS,
     ClipTable,
     commit_clips,
+    upgrade_columns,
     write_clips,
 )
 
@@ -129,15 +131,26 @@ def test_a_table_of_an_earlier_version_is_read_and_grows(tmp_path, clip_row):
     commit_clips(uri, write_clips(uri, [clip_row("a")]))
     lance.dataset(uri).drop_columns(list(LATER_COLUMNS))
     old = ClipTable.open(uri)
-    assert old.rows(("clip_id", "rivals")) == [{"clip_id": "a", "rivals": None}]
-    assert old.rows(("rivals",)) == [{"rivals": None}]
-    fragments.add_missing_columns(uri, CLIPS_SCHEMA)
-    table = commit_clips(uri, write_clips(uri, [clip_row("b", rivals=0.25)]))
-    assert table.rows(("clip_id", "rivals", "split")) == [
-        {"clip_id": "a", "rivals": None, "split": "train"},
-        {"clip_id": "b", "rivals": 0.25, "split": "train"},
+    assert old.rows(("clip_id", "other_faces")) == [{"clip_id": "a", "other_faces": None}]
+    assert old.rows(("other_faces",)) == [{"other_faces": None}]
+    upgrade_columns(uri)
+    table = commit_clips(uri, write_clips(uri, [clip_row("b", other_faces=0.25)]))
+    assert table.rows(("clip_id", "other_faces", "split")) == [
+        {"clip_id": "a", "other_faces": None, "split": "train"},
+        {"clip_id": "b", "other_faces": 0.25, "split": "train"},
     ]
     assert table.read_video([0, 1]) == [b"video of a", b"video of b"]
     version = table.version
-    fragments.add_missing_columns(uri, CLIPS_SCHEMA)
+    upgrade_columns(uri)
     assert ClipTable.open(uri).version == version
+
+
+def test_renamed_columns_are_read_and_the_table_grows(tmp_path, clip_row):
+    uri = str(tmp_path / "clips.lance")
+    commit_clips(uri, write_clips(uri, [clip_row("a", other_faces=0.5)]))
+    lance.dataset(uri).alter_columns(*({"path": new, "name": old} for old, new in RENAMED_COLUMNS.items()))
+    assert ClipTable.open(uri).rows(("other_faces", "clip_id")) == [{"other_faces": 0.5, "clip_id": "a"}]
+    upgrade_columns(uri)
+    table = commit_clips(uri, write_clips(uri, [clip_row("b", other_faces=0.25)]))
+    assert [row["other_faces"] for row in table.rows(("other_faces",))] == [0.5, 0.25]
+    assert not set(RENAMED_COLUMNS) & set(table.dataset.schema.names)

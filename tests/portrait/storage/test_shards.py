@@ -10,7 +10,7 @@ import pytest
 
 from portrait.storage import fragments
 from portrait.storage.clips import CLIPS_SCHEMA, ClipTable, write_clips
-from portrait.storage.shards import export_shards, import_shards
+from portrait.storage.shards import export_shards, import_shards, row_of
 
 COLUMNS = [name for name in CLIPS_SCHEMA.names if name not in ("video", "audio")]
 
@@ -37,7 +37,7 @@ def row(number: int) -> dict:
         "sync_confidence": None,
         "sync_offset": None,
         "brightness": None,
-        "rivals": 0.0,
+        "other_faces": 0.0,
         "provenance": {
             "path": "/x y/ü.mp4",
             "content": "abc",
@@ -196,3 +196,10 @@ def test_a_full_folder_and_missing_shards_are_refused(table: ClipTable, tmp_path
     for nothing in (tmp_path / "nowhere", tmp_path / "full"):
         with pytest.raises(FileNotFoundError, match="shards"):
             import_shards(nothing, str(tmp_path / "new.lance"))
+
+
+def test_samples_of_earlier_versions_are_read() -> None:
+    old = row(0)
+    media = {"mp4": old.pop("video"), "flac": old.pop("audio")}
+    old["rivals"] = old.pop("other_faces")
+    assert row_of({"__key__": "clip000", "json": json.dumps(old).encode(), **media}) == row(0)
