@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import typing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pipelines.training_checkpoints import exported_path
 from pipelines.training_loop import train_worker
 from pipelines.training_settings import TrainingSettings
 from portrait import tracking
+from portrait.presets import Preset
+from portrait.presets.serialization import from_dict, to_dict
 from portrait.storage.migrations import migrate_preset
 
 _EXPERIMENT = "portrait"
@@ -134,7 +137,7 @@ def _resume(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
 
 
 def _recorded_params(record: dict[str, Any]) -> dict[str, Any]:
-    """A run's parameters, with the field names of this release.
+    """A run's parameters with the fields of this release; fields that it does not know have their defaults.
 
     Raises:
         ValueError: the run was trained with Muon, which this release does not have.
@@ -146,8 +149,11 @@ def _recorded_params(record: dict[str, Any]) -> dict[str, Any]:
                 "--resume: the run was trained with Muon, which is no longer available; start a new run from its "
                 "weights with --init"
             )
-    # Its sections have the names and fields of a preset's.
-    return migrate_preset(params)
+    params = migrate_preset(params)
+    for section, config_type in typing.get_type_hints(Preset).items():
+        if isinstance(params.get(section), dict):  # named as in a preset, with the same fields
+            params[section] = to_dict(from_dict(config_type, params[section], path=f"{section}."))
+    return json.loads(json.dumps(params))
 
 
 def _check_same(recorded: dict[str, Any], current: dict[str, Any]) -> None:

@@ -45,11 +45,21 @@ def leaves(config: Any, path: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
 
 
 def other_value(name: str, kind: Any, value: Any) -> Any:
-    """A value that differs from `value` and is valid for the field."""
+    """A value that differs from `value` and is valid for the field; a field of a new type needs a line here."""
     if name in SPECIAL:
         return SPECIAL[name]
-    choices: dict[Any, Any] = {int: 3 if value == 2 else 2, float: 0.125 if value != 0.125 else 0.25}
-    return choices[kind] if kind in choices else {str | None: "a/folder"}[kind]
+    number = 0.125 if value != 0.125 else 0.25
+    integer = 3 if value == 2 else 2
+    return {int: integer, float: number, float | None: number, str | None: "a/folder", bool: not value}[kind]
+
+
+def flag_of(path: Path, value: Any) -> list[str]:
+    """The arguments that set the field at `path`."""
+    name = "training." + ".".join(map(str, path)).replace("_", "-")
+    if isinstance(value, bool):
+        *groups, last = name.split(".")
+        return ["--" + name if value else "--" + ".".join([*groups, "no-" + last])]
+    return ["--" + name, str(value)]
 
 
 def replaced(config: Any, path: Path, value: Any) -> Any:
@@ -70,8 +80,8 @@ def test_every_field_is_set_by_its_own_flag(job: type, section: str, needed: lis
     assert len({path for path, *_ in found}) > len(dataclasses.fields(training)) - 1
     for path, kind, value in found:
         other = other_value(str(path[-1]), kind, value)
-        flag = "--training." + ".".join(map(str, path)).replace("_", "-")
-        parsed: Any = command_line.parse(job, ["--preset", preset, *needed, flag, str(other)])
+        flag = flag_of(path, other)
+        parsed: Any = command_line.parse(job, ["--preset", preset, *needed, *flag])
         assert parsed.training == replaced(training, path, other), flag
         assert parsed.training != training
         assert parsed.preset == preset
