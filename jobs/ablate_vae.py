@@ -17,7 +17,7 @@ from pipelines.training_settings import TrainingSettings
 from pipelines.vae_task import VAETask
 from portrait import tracking
 from portrait.media.contact_sheet import save_png
-from portrait.metrics import LPIPS
+from portrait.metrics.perceptual import LPIPS
 from portrait.storage import checkpoints
 
 Tables = Mapping[str, Sequence[ablation.Row]]

@@ -23,10 +23,11 @@ from pipelines.latent_encoding import EncodeClips, EncoderSettings
 from pipelines.training_settings import TrainingSettings
 from pipelines.vae_task import VAETask
 from portrait import cluster, presets, tracking
-from portrait.storage import checkpoints, reading_benchmark, registry
+from portrait.storage import checkpoints, reading_benchmark
 from portrait.storage.clips import ClipTable, commit_clips, write_clips
+from portrait.storage.epoch_sampler import Draw
 from portrait.storage.latents import LatentTable
-from portrait.storage.reader import Draw
+from portrait.storage.starter_weights import starter_weights
 
 Part = Literal["chain", "reading", "training"]
 PARTS: tuple[Part, ...] = ("chain", "reading", "training")
@@ -235,7 +236,7 @@ def measure_training(
 
 def _encoded(config: BenchmarkData, clips: str, scratch: Path, threads: int) -> str | None:
     """A latents table of the clips by the preset's starter weights; None where none ship."""
-    weights = registry.starter_weights(config.preset)
+    weights = starter_weights(config.preset)
     if weights is None:
         return None
     encode = EncodeClips(

@@ -35,7 +35,7 @@ from jobs import (
 from jobs.step_report import Step, StepError, StepReport
 from portrait import cluster, presets, tracking
 from portrait.storage.checkpoints import load_vae
-from portrait.storage.registry import starter_weights
+from portrait.storage.starter_weights import starter_weights
 from portrait.timing import SAMPLE_RATE
 from serve_apps import client, portrait_stream
 from serve_apps.arguments import StreamArgs

@@ -15,7 +15,7 @@ import numpy as np
 from pipelines.reconstruction import HeldOutClip, held_out_split, read_clips
 from portrait.media.audio import decode_flac, write_wav
 from portrait.media.contact_sheet import save_png
-from portrait.metrics import lip_aperture
+from portrait.metrics.lip_aperture import lip_aperture
 from portrait.storage.clip_collections import Clips, open_clips
 from portrait.synthetic import speech
 from portrait.timing import FRAME_RATE, SAMPLES_PER_FRAME

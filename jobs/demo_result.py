@@ -13,7 +13,8 @@ from portrait.media.contact_sheet import SheetRow, contact_sheet, save_png
 from portrait.media.tensors import tensor_to_frames
 from portrait.media.tracks import read_tracks
 from portrait.media.video import read_video
-from portrait.metrics import correlation, lip_aperture
+from portrait.metrics.correlation import correlation
+from portrait.metrics.lip_aperture import lip_aperture
 from portrait.timing import FRAME_RATE
 from portrait.vae import VideoVAE
 

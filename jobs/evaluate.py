@@ -16,8 +16,8 @@ from pipelines.reconstruction import HeldOutClips
 from portrait import tracking
 from portrait.generator import Generator
 from portrait.media.contact_sheet import save_png
-from portrait.metrics import LPIPS
 from portrait.metrics.identity import embedder_of
+from portrait.metrics.perceptual import LPIPS
 from portrait.metrics.syncnet import checksum, load_syncnet
 from portrait.presets import Preset
 from portrait.storage import checkpoints

@@ -26,7 +26,7 @@ from portrait.media.image import read_image
 from portrait.media.mp4 import write_mp4
 from portrait.speech import build_speech_encoder
 from portrait.storage.checkpoints import ModelHeader, load_generator, load_vae, read_header
-from portrait.storage.registry import starter_weights
+from portrait.storage.starter_weights import starter_weights
 from portrait.streaming import PortraitPipeline, StreamedBlock, prepare_portrait
 from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_of_samples
 

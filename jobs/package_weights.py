@@ -9,7 +9,7 @@ import torch
 
 from jobs import command_line
 from portrait.storage.checkpoints import load_generator, load_vae, read_header, save_model
-from portrait.storage.registry import StarterWeights
+from portrait.storage.starter_weights import StarterWeights
 
 HALF = torch.float16
 

@@ -22,7 +22,8 @@ import torch
 from pipelines import reconstruction
 from pipelines.vae_task import VAETask
 from portrait.media.tensors import frames_to_tensor
-from portrait.metrics import LPIPS, l1, psnr
+from portrait.metrics.perceptual import LPIPS
+from portrait.metrics.reconstruction import l1, psnr
 from portrait.vae import VideoVAE
 
 NOT_MEASURED = "not measured"

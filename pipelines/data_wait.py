@@ -1,6 +1,6 @@
 """How long training waits for its data: seconds per step, and their share of the steps' time.
 
-`storage.sampler.batches` reads ahead, so that both are near 0 unless reading is slower than computing. The first step
+`storage.batches` reads ahead, so that both are near 0 unless reading is slower than computing. The first step
 of a training stage always waits: nothing was read ahead of it.
 """
 

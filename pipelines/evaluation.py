@@ -18,9 +18,11 @@ from pipelines import reconstruction
 from portrait.generator import Generator
 from portrait.media.contact_sheet import SheetRow, contact_sheet
 from portrait.media.tensors import frames_to_tensor, tensor_to_frames
-from portrait.metrics import LPIPS, l1, lip_aperture, psnr
 from portrait.metrics.correlation import correlation
+from portrait.metrics.lip_aperture import lip_aperture
 from portrait.metrics.motion import head_motion, spread_of_motion
+from portrait.metrics.perceptual import LPIPS
+from portrait.metrics.reconstruction import l1, psnr
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
 from portrait.streaming import PortraitPipeline, prepare_portrait

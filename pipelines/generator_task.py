@@ -22,10 +22,11 @@ from portrait.generator.rollout import Rollout
 from portrait.presets import GeneratorTrainingConfig, OptimizerConfig, Preset
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
+from portrait.storage.batches import batches, collate
+from portrait.storage.epoch_sampler import Draw, EpochSampler
+from portrait.storage.latent_windows import LatentWindows
 from portrait.storage.latents import LatentTable, Statistics
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
-from portrait.storage.reader import EpochSampler, LatentWindows, batches, collate
-from portrait.storage.sampler import Draw
 
 EVALUATION_SEED = 7
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from pipelines.evaluation import GenerationSubject, generate
 from portrait.generator import Generator
-from portrait.metrics import lip_aperture
 from portrait.metrics.correlation import correlation
 from portrait.metrics.drift import colour_distance, sharpness
 from portrait.metrics.identity import FaceEmbedder, identity_similarity
+from portrait.metrics.lip_aperture import lip_aperture
 from portrait.metrics.motion import diversity, head_motion
 from portrait.presets import Preset
 from portrait.speech import build_speech_encoder

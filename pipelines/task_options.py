@@ -9,7 +9,8 @@ from typing import Literal
 from pipelines.training_settings import TrainingSettings
 from portrait import cluster
 from portrait.presets import Preset, load
-from portrait.storage import checkpoints, registry
+from portrait.storage import checkpoints
+from portrait.storage.starter_weights import starter_weights
 
 READERS_BESIDE_A_GPU = 4
 """One thread decodes some 25 windows of 17 frames at 512² a second (AMD EPYC), fewer than a GPU takes at first."""
@@ -79,7 +80,7 @@ class TrainingOptions:
         preset = load(self.preset)
         path = Path(self.init).absolute()
         if self.init == "starter":
-            starter = registry.starter_weights(preset.name)
+            starter = starter_weights(preset.name)
             if starter is None:
                 raise FileNotFoundError(
                     f"--init starter: no starter weights ship with preset {preset.name!r}"

@@ -23,14 +23,15 @@ from pipelines.evaluation import reconstruction_figures
 from pipelines.task import Batch, DataShard, Evaluation, TrainingStage
 from portrait.media.contact_sheet import SheetRow, contact_sheet, error_map
 from portrait.media.tensors import tensor_to_frames
-from portrait.metrics import LPIPS
-from portrait.metrics.perceptual import find_backbone
+from portrait.metrics.perceptual import LPIPS, find_backbone
 from portrait.presets import OptimizerConfig, Preset, VAETrainingConfig, VAETrainingStage
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
+from portrait.storage.batches import batches
 from portrait.storage.clip_collections import open_clips
+from portrait.storage.clip_windows import ClipWindows
+from portrait.storage.epoch_sampler import EpochSampler
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
-from portrait.storage.reader import ClipWindows, EpochSampler, batches
 from portrait.vae import VideoVAE
 
 logger = logging.getLogger(__name__)

@@ -124,7 +124,7 @@ class StreamArgs(BaseModel):
         """
         from portrait import presets
         from portrait.storage.checkpoints import read_header
-        from portrait.storage.registry import starter_weights
+        from portrait.storage.starter_weights import starter_weights
 
         files = {"vae": self.vae, "generator": self.generator}
         starter = starter_weights(self.preset)

@@ -17,8 +17,9 @@ import pytest
 from data_prep.cut_settings import CutSettings
 from data_prep.cutting import cut_file
 from data_prep.sources import Footage
+from portrait.storage.clip_windows import ClipWindows
 from portrait.storage.clips import commit_clips, write_clips
-from portrait.storage.reader import ClipWindows, Draw
+from portrait.storage.epoch_sampler import Draw
 from portrait.synthetic import render_clip
 from portrait.timing import FRAME_RATE, SAMPLE_RATE
 

@@ -8,9 +8,9 @@ import pytest
 
 from jobs import evaluate
 from jobs.evaluate import Evaluate
-from portrait.storage import registry
+from portrait.storage.starter_weights import starter_weights
 
-STARTER = registry.starter_weights("tiny")
+STARTER = starter_weights("tiny")
 
 
 @pytest.mark.parametrize(

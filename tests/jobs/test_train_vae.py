@@ -6,10 +6,11 @@ from jobs import command_line, distill_generator, train_generator, train_vae
 from jobs.train_vae import TrainVAE, selected_training
 from pipelines.task_options import check_weights
 from portrait import presets
-from portrait.storage import checkpoints, registry
+from portrait.storage import checkpoints
+from portrait.storage.starter_weights import starter_weights
 from portrait.vae import VideoVAE
 
-STARTER = registry.starter_weights("tiny")
+STARTER = starter_weights("tiny")
 assert STARTER is not None
 
 

@@ -13,7 +13,7 @@ import torch
 from pipelines import ablation, reconstruction
 from pipelines.ablation import ARMS, Arm
 from pipelines.vae_task import VAETask
-from portrait.metrics import LPIPS
+from portrait.metrics.perceptual import LPIPS
 from portrait.presets import Preset
 from portrait.presets.serialization import to_dict
 from portrait.storage.clips import ClipTable

@@ -9,7 +9,7 @@ from torchvision.models import alexnet
 from pipelines import reconstruction
 from pipelines.evaluation import reconstruction_figures
 from portrait.media.tensors import frames_to_tensor
-from portrait.metrics import LPIPS
+from portrait.metrics.perceptual import LPIPS
 from portrait.presets import Preset
 from portrait.storage.clips import ClipTable
 from portrait.vae import VideoVAE

@@ -10,7 +10,7 @@ from pipelines.evaluation import (
 )
 from portrait import presets
 from portrait.storage.checkpoints import load_generator, load_vae, read_header
-from portrait.storage.registry import StarterWeights, starter_weights
+from portrait.storage.starter_weights import StarterWeights, starter_weights
 
 TINY = presets.load("tiny")
 

@@ -1,6 +1,6 @@
 """Lance tables (clips, latents), the readers that feed training from them, model files and the starter weights.
 
-Import from the modules: `portrait.storage.clips`, `.latents`, `.reader`, `.checkpoints`, `.registry`.
+Import from the modules: `portrait.storage.clips`, `.clip_windows`, `.latents`, `.checkpoints`, ….
 """
 
 import os

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from portrait.storage.clips import SPLITS
+from portrait.storage.epoch_sampler import Draw
 from portrait.storage.latents import LatentRow, LatentTable
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
-from portrait.storage.sampler import Draw
 from portrait.timing import FRAMES_PER_LATENT, LATENTS_PER_BLOCK
 
 FIRST_WINDOW_SHARE = 0.25

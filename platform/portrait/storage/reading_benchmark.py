@@ -20,10 +20,10 @@ import torch
 import webdataset
 
 from portrait.storage.clip_collections import Clips, open_clips
+from portrait.storage.clip_windows import ClipWindows
 from portrait.storage.clips import ClipTable
+from portrait.storage.epoch_sampler import Draw, EpochSampler
 from portrait.storage.loose_clips import LooseClips, export_loose
-from portrait.storage.reader import ClipWindows
-from portrait.storage.sampler import Draw, EpochSampler
 from portrait.storage.shards import export_shards, row_of
 
 LANCE, SHARDS, STREAM, LOOSE = (

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from portrait.metrics import aperture_follow, best_lag, correlation
+from portrait.metrics.correlation import aperture_follow, best_lag, correlation
 from portrait.synthetic import render_for_audio
 
 

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.metrics import correlation, lip_aperture
+from portrait.metrics.correlation import correlation
 from portrait.metrics.fit_lip_aperture import FIRST_IDENTITY
+from portrait.metrics.lip_aperture import lip_aperture
 from portrait.synthetic import SyntheticClip, render_clip
 
 PEOPLE = range(70_000, 70_024)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
-from portrait.metrics import LPIPS
+from portrait.metrics.perceptual import LPIPS
 
 
 @pytest.fixture

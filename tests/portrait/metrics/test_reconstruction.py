@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from portrait.metrics import l1, psnr
+from portrait.metrics.reconstruction import l1, psnr
 
 
 def test_a_constant_difference_has_a_closed_form() -> None:

@@ -13,8 +13,9 @@ import torch
 
 from portrait.media.video import encode_video
 from portrait.storage.clip_collections import open_clips
+from portrait.storage.clip_windows import ClipWindows
 from portrait.storage.clips import ClipTable, commit_clips, write_clips
-from portrait.storage.reader import ClipWindows, Draw
+from portrait.storage.epoch_sampler import Draw
 from portrait.storage.sharded_clips import ShardedClips
 from portrait.storage.shards import export_shards
 

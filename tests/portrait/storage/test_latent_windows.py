@@ -4,10 +4,10 @@ import lance
 import pytest
 import torch
 
+from portrait.storage.epoch_sampler import Draw
 from portrait.storage.latent_windows import LatentWindows
 from portrait.storage.latents import LatentRow, LatentTable
 from portrait.storage.mixture import SourceMix
-from portrait.storage.sampler import Draw
 
 CHANNELS = 5
 

@@ -11,7 +11,7 @@ from portrait.presets import Preset
 from portrait.presets.serialization import from_dict, to_dict
 from portrait.storage.checkpoints import load_generator, load_vae
 from portrait.storage.migrations import migrate_preset
-from portrait.storage.registry import starter_weights
+from portrait.storage.starter_weights import starter_weights
 
 TINY = presets.load("tiny")
 

@@ -12,6 +12,7 @@ from portrait.media.audio import decode_flac
 from portrait.media.random_access import decode_window
 from portrait.storage import reading_benchmark
 from portrait.storage.clips import ClipTable
+from portrait.storage.epoch_sampler import Draw
 from portrait.storage.reading_benchmark import (
     LANCE,
     LOOSE,
@@ -23,7 +24,6 @@ from portrait.storage.reading_benchmark import (
     open_stores,
     same_windows,
 )
-from portrait.storage.sampler import Draw
 
 SETTINGS = WindowSettings(size=64, num_frames=9, max_references=2, batch_size=3)
 DRAWS = [Draw(epoch, row) for epoch in range(2) for row in (2, 0, 3, 1)]

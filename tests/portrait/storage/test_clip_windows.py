@@ -8,9 +8,11 @@ import torch
 
 from portrait.media.audio import decode_flac
 from portrait.media.video import encode_video
+from portrait.storage.batches import batches
+from portrait.storage.clip_windows import ClipWindows
 from portrait.storage.clips import ClipTable, commit_clips, write_clips
+from portrait.storage.epoch_sampler import Draw, EpochSampler
 from portrait.storage.mixture import SourceMix
-from portrait.storage.reader import ClipWindows, Draw, EpochSampler, batches
 
 LENGTHS = {"a": 61, "b": 37, "short": 9}
 

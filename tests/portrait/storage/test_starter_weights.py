@@ -1,6 +1,6 @@
 from portrait import presets
 from portrait.storage.checkpoints import read_header
-from portrait.storage.registry import starter_weights
+from portrait.storage.starter_weights import starter_weights
 
 
 def test_both_files_or_none(tmp_path):

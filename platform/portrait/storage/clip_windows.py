@@ -18,12 +18,9 @@ from portrait.media.audio import decode_flac_window
 from portrait.media.video import decode_window
 from portrait.storage.clip_collections import Clips, open_clips
 from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS
-from portrait.storage.latent_windows import LatentWindows
+from portrait.storage.epoch_sampler import Draw
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
-from portrait.storage.sampler import Draw, EpochSampler, batches, collate
 from portrait.timing import SAMPLES_PER_FRAME, is_whole_latents
-
-__all__ = ["ClipWindows", "Draw", "EpochSampler", "LatentWindows", "batches", "collate"]
 
 REFERENCE_REACH = 4
 """References are drawn from the first frames of a group of pictures, this many, where the clip has enough of them."""
