@@ -13,28 +13,28 @@ from jobs.command_line import run
 class ServeJob:
     """Serves talking portraits: a page in the browser, HTTP, and a WebSocket, until Ctrl-C.
 
-    The first run needs nothing but `--preset tiny`: starter weights ship with it.
+    The first run needs nothing but `--preset tiny`, which ships with starter weights.
     """
 
     preset: str = "tiny"
     """`tiny`, `small` or `paper`."""
     vae: Path | None = None
-    """The VAE's .safetensors; by default the preset's starter weights."""
+    """The VAE's .safetensors file; by default the preset's starter weights."""
     generator: Path | None = None
-    """The generator's .safetensors; by default the preset's starter weights."""
+    """The generator's .safetensors file; by default the preset's starter weights."""
     output: Path | None = None
-    """Folder whose vae.safetensors and generator.safetensors to serve, and where the portraits are kept; by default
-    runs/PRESET for the portraits only."""
+    """Folder with the vae.safetensors and generator.safetensors to serve, in which the portraits are stored as well; by
+    default the portraits are stored in runs/PRESET."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all."""
+    """Address to listen on; 0.0.0.0 means all interfaces."""
     port: int = 8000
     """Port to listen on."""
     max_sessions: int = 4
-    """Streams at a time."""
+    """Most streams at a time."""
     threads: int = 1
     """CPU threads of each model."""
     gpus: float = 0.0
-    """GPUs for the generator and as many for the decoder; 0 serves from the CPU."""
+    """GPUs for the generator, and as many for the decoder; 0 serves from the CPU."""
 
 
 def serve_arguments(job: ServeJob) -> dict:
@@ -47,17 +47,17 @@ def serve_arguments(job: ServeJob) -> dict:
         "generator": _path(job.generator or (folder and folder / "generator.safetensors")),
         "portraits": str((folder or Path("runs") / job.preset) / "portraits.lance"),
         "limits": {"max_sessions": job.max_sessions},
-        "encoder": {"threads": job.threads},
-        "generation": model,
-        "decoder": model,
+        "encoder_replicas": {"threads": job.threads},
+        "generator_replicas": model,
+        "decoder_replicas": model,
     }
 
 
 def main(job: ServeJob) -> None:
-    """Starts the application, prints its address, waits."""
+    """Starts the application, prints its URL and waits."""
     from serve_apps.arguments import StreamArgs
 
-    # Checked before Ray is even imported: what is wrong with a flag is said at once.
+    # Checked before Ray is imported, so that a wrong flag is reported at once.
     args = StreamArgs.model_validate(serve_arguments(job)).resolved()
 
     from ray import serve
@@ -68,7 +68,7 @@ def main(job: ServeJob) -> None:
     connect()
     print(f"starting preset {job.preset} …", flush=True)
     url = start(args, host=job.host, port=job.port)
-    print(f"serving on {url} — open it in a browser; Ctrl-C ends", flush=True)
+    print(f"serving on {url} — open it in a browser; press Ctrl-C to stop", flush=True)
     try:
         while True:
             time.sleep(3600)

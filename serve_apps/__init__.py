@@ -1,3 +1,1 @@
-"""The streaming application on Ray Serve (design §6): ingress, deployments, sessions, and the browser's and
-Python's client.
-"""
+"""The streaming application on Ray Serve (design §6): ingress, model deployments, and clients."""

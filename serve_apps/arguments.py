@@ -1,12 +1,11 @@
 """Typed arguments of the application builder: `serve run serve_apps.portrait_stream:build_app preset=tiny`.
 
-Numbers live here and in the cluster's config file, never in decorators. Importing this module does not import torch:
-the ingress, which needs the limits, starts in a moment and stays small.
+Numbers live here and in the cluster's config file, never in decorators. Importing this module does not import torch,
+because the ingress needs it.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,22 +16,19 @@ from serve_apps.limits import Limits
 if TYPE_CHECKING:
     import torch
 
-API_KEYS_VARIABLE = "PORTRAIT_API_KEYS"
-"""Environment variable with the accepted API keys, separated by commas."""
-
 
 class Autoscaling(BaseModel):
-    """Bounds of a deployment's replicas and the load that one of them should carry."""
+    """How many replicas a deployment may have, and how loaded each should be."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_replicas: PositiveInt = 1
     max_replicas: PositiveInt
     target_ongoing_requests: PositiveFloat
-    """Calls in work per replica that autoscaling aims at."""
+    """Calls in progress per replica that autoscaling aims at."""
     upscale_delay_s: NonNegativeFloat = 10.0
     downscale_delay_s: NonNegativeFloat = 600.0
-    """Long: a replica that goes takes its sessions' caches with it."""
+    """Long, because a replica that stops loses the caches of its sessions."""
 
 
 class Replicas(BaseModel):
@@ -41,20 +37,20 @@ class Replicas(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     replicas: PositiveInt = 1
-    """Fixed number of replicas; unused with `autoscaling`."""
+    """Fixed number of replicas; ignored with `autoscaling`."""
     autoscaling: Autoscaling | None = None
     num_cpus: NonNegativeFloat = 0.2
     """CPUs that Ray reserves for a replica."""
     num_gpus: NonNegativeFloat = 0.0
     """GPUs that Ray reserves for a replica."""
     threads: PositiveInt = 1
-    """CPU threads of the model."""
+    """CPU threads of the model in a replica."""
     max_batch: PositiveInt = 8
-    """Sessions that advance together in one pass."""
+    """Most sessions that advance together in one batch."""
     max_sessions: PositiveInt = 64
-    """Sessions whose caches a replica of a stage has room for."""
+    """Most sessions that are open on a replica of a model deployment."""
     max_ongoing_requests: PositiveInt = 256
-    """Calls in work a replica takes; above the session slots, since calls beyond it wait and time out."""
+    """Most calls in progress on a replica; must exceed the session slots, since further calls wait and time out."""
 
     def options(self) -> dict[str, Any]:
         """Options of a Serve deployment."""
@@ -70,7 +66,7 @@ class Replicas(BaseModel):
 
 
 class StreamArgs(BaseModel):
-    """Everything the application is built from."""
+    """Arguments of the application."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,19 +77,19 @@ class StreamArgs(BaseModel):
     generator: str | None = None
     """The generator's safetensors; by default the preset's starter weights."""
     portraits: str = "runs/portraits.lance"
-    """Table of the registered portraits: a folder or a URI that all replicas can reach."""
+    """Table of registered portraits: a folder or a URI that all replicas can reach."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the models run; `auto` takes a GPU where the replica has one."""
+    """Where the models run; `auto` uses a GPU if the replica has one."""
     slack_s: PositiveFloat | None = None
     """How late audio may come before silence takes its place; by default one block."""
     api_keys: tuple[str, ...] = ()
-    """Accepted API keys besides those of the environment variable `PORTRAIT_API_KEYS`; without any, none is needed."""
+    """Accepted API keys, besides those in the environment variable `PORTRAIT_API_KEYS`; with none, anyone may call."""
     limits: Limits = Limits()
-    ingress: Replicas = Replicas()
-    encoder: Replicas = Replicas()
-    generation: Replicas = Replicas()
-    """Replicas of the generator deployment."""
-    decoder: Replicas = Replicas()
+    """What clients may ask for."""
+    ingress_replicas: Replicas = Replicas()
+    encoder_replicas: Replicas = Replicas()
+    generator_replicas: Replicas = Replicas()
+    decoder_replicas: Replicas = Replicas()
 
     @field_validator("preset")
     @classmethod
@@ -103,23 +99,18 @@ class StreamArgs(BaseModel):
         presets.load(value)
         return value
 
-    def all_api_keys(self) -> tuple[str, ...]:
-        """Keys of the arguments and of the environment."""
-        extra = (key.strip() for key in os.environ.get(API_KEYS_VARIABLE, "").split(","))
-        return tuple(dict.fromkeys((*self.api_keys, *(key for key in extra if key))))
-
     def torch_device(self) -> torch.device:
-        """Where a replica's model runs."""
+        """The device that a replica's model runs on."""
         import torch
 
         available = "cuda" if torch.cuda.is_available() else "cpu"
         return torch.device(available if self.device == "auto" else self.device)
 
     def resolved(self) -> StreamArgs:
-        """The same with weights filled in and paths that mean the same in a replica, whose working folder is another.
+        """These arguments with all weights named, and with absolute paths: replicas have another working folder.
 
         Raises:
-            FileNotFoundError: weights are not given and the preset ships none, or a file is missing.
+            FileNotFoundError: a file is missing, or none is given and the preset ships no starter weights.
             ValueError: a file holds another kind of model, or one of another preset.
         """
         from portrait import presets
@@ -132,15 +123,15 @@ class StreamArgs(BaseModel):
         for kind, given in files.items():
             if given is None and starter is None:
                 raise FileNotFoundError(
-                    f"{kind}: preset {self.preset!r} ships no starter weights; name a file"
+                    f"{kind}: preset {self.preset!r} ships no starter weights; give a file"
                 )
             file = files[kind] = _absolute(given or str(getattr(starter, kind)))
             header = read_header(file)
             if header.kind != kind:
-                raise ValueError(f"{kind}: {files[kind]} holds a model of kind {header.kind!r}")
+                raise ValueError(f"{kind}: {file} holds a model of kind {header.kind!r}, expected {kind!r}")
             if getattr(header.preset, kind) != getattr(preset, kind):
-                made = f"{kind}: {file} was made with preset {header.preset.name!r}"
-                raise ValueError(f"{made}, whose {kind} differs from that of {self.preset!r} as it is now")
+                found = f"{kind}: {file} was trained with preset {header.preset.name!r}"
+                raise ValueError(f"{found}, whose {kind} differs from that of {self.preset!r} as it is now")
         return self.model_copy(update={**files, "portraits": _absolute(self.portraits)})
 
 

@@ -1,6 +1,6 @@
-"""A client in Python: registers a portrait, streams a WAV at the pace of real time, and says how the stream kept up.
+"""A client in Python: registers a portrait, streams a sound file at the pace of speech, and measures the stream.
 
-`stream_file` sends 20 ms of sound every 20 ms, as a microphone would, and writes the media it gets to a file.
+`stream_file` sends 20 ms of sound every 20 ms, as a microphone would, and writes the media it receives to a file.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from portrait.timing import SAMPLE_RATE
 from serve_apps.protocol import Start
 
 CHUNK = SAMPLE_RATE // 50
-"""Samples of 20 ms."""
+"""Samples per message, 20 ms."""
 _TIMEOUT_S = 120.0
 
 
 class StreamError(RuntimeError):
-    """The application ended the stream with an error; the message is the application's."""
+    """The application ended the stream with an error, whose message this is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReport:
-    """How a stream went. Times are the client's, from the first sample sent."""
+    """Measurements of a stream. Times are measured by the client, from the first sample sent."""
 
     audio_s: float
     """Length of the speech that was sent."""
@@ -45,33 +45,28 @@ class StreamReport:
     blocks: int
     """Blocks that came back."""
     media_bytes: int
-    """Bytes that were written."""
+    """Bytes of media that were written."""
     started_s: float
-    """From the connection to `started`."""
+    """From connecting to `started`."""
     first_media_s: float
     """From the first sample sent to the first block of media."""
     total_s: float
     """From the first sample sent to `ended`."""
     latency_ms: tuple[float, ...]
-    """The application's figure of each block: from its last sample's arrival to its media."""
+    """Of each block, measured by the application: from the arrival of its last sample until its media was ready."""
     block_s: tuple[float, ...]
-    """When each block came."""
+    """When each block arrived."""
     stalls: int
-    """How often a player that began with the first block would have run dry."""
+    """How often a player that starts with the first block would have stalled."""
     stalled_s: float
-    """How long it would have stood still in all."""
+    """How long it would have stalled in total."""
     events: tuple[dict[str, Any], ...] = field(repr=False, default=())
-    """All events, as they came."""
+    """All events, in order."""
 
     @property
     def median_latency_ms(self) -> float:
-        """The middle one of the blocks' latencies."""
+        """Median of the blocks' latencies; NaN without blocks."""
         return float(np.median(self.latency_ms)) if self.latency_ms else float("nan")
-
-    @property
-    def real_time_factor(self) -> float:
-        """Time per time of media; at the pace of speech it is about 1 as long as the application keeps up."""
-        return self.total_s / self.audio_s if self.audio_s else float("nan")
 
 
 def register_portrait(
@@ -86,14 +81,14 @@ def register_portrait(
 
     Args:
         url: of the application, such as `http://localhost:8000`.
-        image_paths: one to three pictures, or more.
-        name: what to call the portrait.
-        api_key: where the application asks for one.
-        consent: that the person in the pictures agreed; without it the application refuses.
+        image_paths: image files of one person, one or more.
+        name: of the portrait.
+        api_key: needed if the application requires one.
+        consent: whether the person in the pictures agreed; the application refuses a portrait without consent.
 
     Raises:
-        FileNotFoundError: a picture is missing.
-        ValueError: the application refuses; its message says which file and why.
+        FileNotFoundError: an image file is missing.
+        ValueError: the application refused; the message says which file and why.
     """
     boundary = uuid.uuid4().hex
     body = b""
@@ -126,7 +121,7 @@ async def stream_file(
     pace: float = 1.0,
     api_key: str | None = None,
 ) -> StreamReport:
-    """Streams a sound file and writes the video that comes back.
+    """Streams a sound file and writes the video that is returned.
 
     Args:
         url: of the application, such as `http://localhost:8000`.
@@ -134,15 +129,15 @@ async def stream_file(
         wav_path: any sound file; it is converted to 16 kHz mono.
         out_path: the MP4 to write.
         seed: of the noise.
-        pace: seconds of sound a second; 1 is real time, `float("inf")` sends all at once.
-        api_key: where the application asks for one.
+        pace: seconds of sound to send per second; 1 is real time, `float("inf")` sends everything at once.
+        api_key: needed if the application requires one.
 
     Raises:
-        ValueError: the sound file is not readable.
+        ValueError: the sound file cannot be read.
         StreamError: the application ended the stream with an error.
     """
     audio = read_audio(Path(wav_path))
-    # A file has no pauses of its own making: silence must never be put into it, however late the sender may be.
+    # Not `idle`: the sound of a file is complete, so silence must not be inserted if this client sends late.
     start = Start(portrait_id=portrait_id, seed=seed, idle=False)
     target = Path(out_path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +163,7 @@ async def _send_at_pace(socket: ClientConnection, audio: np.ndarray, pace: float
     pcm = (np.clip(audio, -1, 1) * 32767).round().astype("<i2")
     begin = time.perf_counter()
     for index in range(0, len(pcm), CHUNK):
-        # Against the clock, not by equal pauses: these would add up the time that sending takes.
+        # By the clock: with equal pauses, the time that sending takes would add up.
         due = begin + index / SAMPLE_RATE / pace
         if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
@@ -177,12 +172,12 @@ async def _send_at_pace(socket: ClientConnection, audio: np.ndarray, pace: float
 
 
 class _Receiver:
-    """Collects media and events, with the times they came at."""
+    """Collects media and events with their times of arrival."""
 
     def __init__(self) -> None:
         self._begin = time.perf_counter()
         self._events: list[dict[str, Any]] = []
-        self._came: list[float] = []
+        self._arrivals: list[float] = []
         self._bytes = 0
 
     async def run(self, socket: ClientConnection) -> bytes:
@@ -193,7 +188,7 @@ class _Receiver:
             if isinstance(message, bytes):
                 media += message
                 if waiting_for_media:
-                    self._came.append(time.perf_counter() - self._begin)
+                    self._arrivals.append(time.perf_counter() - self._begin)
                 waiting_for_media = False
                 continue
             event = _event(message)
@@ -205,47 +200,47 @@ class _Receiver:
         raise StreamError("the connection closed before the stream ended")
 
     def report(self, started_s: float, audio_s: float, fps: int) -> StreamReport:
-        """The figures."""
+        """The measurements."""
         blocks = [event for event in self._events if event["type"] == "block"]
-        stalls, stalled_s = stalls_of(self._came, [block["frames"] / fps for block in blocks])
+        stalls, stalled_s = stalls_of(self._arrivals, [block["frames"] / fps for block in blocks])
         return StreamReport(
             audio_s=audio_s,
             frames=sum(block["frames"] for block in blocks),
             blocks=len(blocks),
             media_bytes=self._bytes,
             started_s=started_s,
-            first_media_s=self._came[0] if self._came else float("nan"),
+            first_media_s=self._arrivals[0] if self._arrivals else float("nan"),
             total_s=time.perf_counter() - self._begin,
             latency_ms=tuple(block["latency_ms"] for block in blocks),
-            block_s=tuple(self._came),
+            block_s=tuple(self._arrivals),
             stalls=stalls,
             stalled_s=stalled_s,
             events=tuple(self._events),
         )
 
 
-def stalls_of(came: Sequence[float], seconds: Sequence[float]) -> tuple[int, float]:
-    """How often, and how long in all, a player runs dry that starts with the first block.
+def stalls_of(arrivals: Sequence[float], seconds: Sequence[float]) -> tuple[int, float]:
+    """How often, and how long in total, a player stalls that starts with the first block.
 
     Args:
-        came: when each block came.
+        arrivals: when each block arrived, in seconds.
         seconds: how long each block plays.
     """
     stalls, stalled_s = 0, 0.0
-    dry_at = came[0] if came else 0.0
-    for arrival, length in zip(came, seconds, strict=True):
-        if arrival > dry_at:
+    empty_at = arrivals[0] if arrivals else 0.0
+    for arrival, length in zip(arrivals, seconds, strict=True):
+        if arrival > empty_at:
             stalls += 1
-            stalled_s += arrival - dry_at
-        dry_at = max(dry_at, arrival) + length
+            stalled_s += arrival - empty_at
+        empty_at = max(empty_at, arrival) + length
     return stalls, stalled_s
 
 
 def _event(message: str | bytes) -> dict[str, Any]:
-    """A JSON event.
+    """Parses a JSON event.
 
     Raises:
-        StreamError: it tells an error.
+        StreamError: the event reports an error.
     """
     event = json.loads(message)
     if event["type"] == "error":

@@ -1,5 +1,6 @@
-"""The HTTP half of protocol `/v1`, and the browser client at `/`. Errors are JSON: `{"error": {"code",
-"message"}}`.
+"""The HTTP part of protocol `/v1`, and the browser client at `/`.
+
+Errors are JSON: `{"error": {"code": …, "message": …}}`.
 """
 
 # No `from __future__ import annotations` here: FastAPI reads the handlers' annotations, some of which are local names.
@@ -21,27 +22,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from portrait.media.audio import read_audio
 from portrait.timing import SAMPLE_RATE
+from serve_apps.auth import bearer_key
+from serve_apps.errors import ApiError
 from serve_apps.limits import Limits
-from serve_apps.protocol import (
-    ApiError,
-    BlockEvent,
-    PortraitInfo,
-    PortraitList,
-    ServiceInfo,
-    Start,
-)
+from serve_apps.messages import UploadedImage
+from serve_apps.protocol import BlockEvent, PortraitInfo, PortraitList, ServiceInfo, Start
 from serve_apps.service import PortraitService
-from serve_apps.sockets import StreamSocket, api_key_of
-from serve_apps.stages import UploadedImage
+from serve_apps.sockets import StreamSocket
 
 WEB_FOLDER = Path(__file__).parent / "web"
-CONSENT = "The person in these pictures agreed to a talking portrait being made of them."
-"""What `consent=true` says, unless the caller words it."""
+CONSENT = "The person in these images agreed to a talking portrait being made of them."
+"""The statement that is stored for `consent=true`, unless the caller sends another."""
 _TRUE = {"true", "1", "yes", "on"}
 
 
 def create_api(service: PortraitService) -> FastAPI:
-    """The whole application of one ingress replica."""
+    """The web application of one ingress replica."""
     api = FastAPI(title="Talking portraits", version="1", docs_url="/docs", redoc_url=None)
     api.add_exception_handler(ApiError, _api_error)
     api.add_exception_handler(RequestValidationError, _validation_error)
@@ -54,10 +50,10 @@ def create_api(service: PortraitService) -> FastAPI:
 
 
 def _caller_of(service: PortraitService) -> Callable[[Request], str]:
-    """A dependency: the owner that a request's API key stands for."""
+    """A FastAPI dependency: checks a request's API key and returns its owner."""
 
     def caller(request: Request) -> str:
-        return service.authorise(api_key_of(request.headers.get("authorization")))
+        return service.api_keys.owner_of(bearer_key(request.headers.get("authorization")))
 
     return caller
 
@@ -74,7 +70,9 @@ def _portrait_routes(service: PortraitService) -> APIRouter:
         name: Annotated[str, Form(max_length=200)] = "",
     ) -> PortraitInfo:
         if consent.strip().lower() not in _TRUE:
-            raise ApiError("no_consent", "consent: must be 'true', the consent of the person in the pictures")
+            raise ApiError(
+                "no_consent", "consent: must be 'true', which confirms that the person in the images agreed"
+            )
         if len(images) > service.limits.max_images:
             message = f"images: expected at most {service.limits.max_images} files, found {len(images)}"
             raise ApiError("bad_images", message)
@@ -82,15 +80,15 @@ def _portrait_routes(service: PortraitService) -> APIRouter:
             UploadedImage(name=image.filename or f"image {number}", content=await image.read())
             for number, image in enumerate(images, 1)
         ]
-        return await service.stages.register(uploads, name, consent_statement, owner)
+        return await service.portraits.register(uploads, name, consent_statement, owner)
 
     @routes.get("/portraits")
     async def portraits(owner: Annotated[str, Depends(caller)]) -> PortraitList:
-        return PortraitList(portraits=await service.stages.portraits(owner))
+        return PortraitList(portraits=await service.portraits.portraits(owner))
 
     @routes.delete("/portraits/{portrait_id}", status_code=204)
     async def delete(owner: Annotated[str, Depends(caller)], portrait_id: str) -> Response:
-        if not await service.stages.delete_portrait(portrait_id, owner):
+        if not await service.portraits.delete_portrait(portrait_id, owner):
             raise ApiError("unknown_portrait", f"portrait_id: there is no portrait {portrait_id!r}", 404)
         return Response(status_code=204)
 
@@ -128,7 +126,7 @@ def _stream_routes(service: PortraitService) -> APIRouter:
         )
         samples = await _decoded(audio, service)
         pieces = _video(service, start, owner, samples, request)
-        # The first piece is made before the status is sent, so that an error can still have its own.
+        # The first piece is awaited before the status is sent, so that an error can still set the status.
         first = await anext(pieces)
         return StreamingResponse(_chained(first, pieces), media_type="video/mp4")
 
@@ -161,7 +159,7 @@ async def _decoded(audio: UploadFile, service: PortraitService) -> np.ndarray:
 async def _video(
     service: PortraitService, start: Start, owner: str, samples: np.ndarray, request: Request
 ) -> AsyncGenerator[bytes]:
-    """The pieces of the video as they are made; stops the work when the client leaves or no longer asks for pieces."""
+    """The pieces of the video as they are made; stops when the client disconnects or no longer reads."""
     ready: asyncio.Queue[bytes] = asyncio.Queue(2)
 
     async def send(_event: BlockEvent | None, media: bytes) -> None:
@@ -171,12 +169,12 @@ async def _video(
         async with service.session(start, owner, send) as (session, _started):
             session.audio.fill(samples)
             running = asyncio.create_task(session.run())
-            leaving = asyncio.create_task(_disconnected(request))
+            disconnect = asyncio.create_task(_disconnected(request))
             try:
                 while not (running.done() and ready.empty()):
                     piece = asyncio.create_task(ready.get())
-                    await asyncio.wait((piece, running, leaving), return_when=asyncio.FIRST_COMPLETED)
-                    if leaving.done():
+                    await asyncio.wait((piece, running, disconnect), return_when=asyncio.FIRST_COMPLETED)
+                    if disconnect.done():
                         piece.cancel()
                         return
                     if piece.done():
@@ -185,13 +183,13 @@ async def _video(
                         piece.cancel()
                 await running
             finally:
-                for task in (running, leaving):
+                for task in (running, disconnect):
                     task.cancel()
-                await asyncio.gather(running, leaving, return_exceptions=True)
+                await asyncio.gather(running, disconnect, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:
-    """Returns when the client has left."""
+    """Returns when the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -204,7 +202,7 @@ async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[
 
 
 class _SizeLimit:
-    """ASGI middleware: refuses uploads that say they are larger than the limits allow, before they are read."""
+    """ASGI middleware: refuses uploads whose declared length exceeds the limits, before they are read."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app

@@ -1,5 +1,5 @@
-"""Deployment `Ingress`: holds the sockets, muxes, and serves the browser client (design §6). Light: it imports no
-torch.
+"""Deployment `Ingress`: holds the sockets, muxes, and serves the browser client (design §6). It imports neither torch
+nor lance, so that it starts at once and stays small.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.arguments import StreamArgs
+from serve_apps.auth import ApiKeys
+from serve_apps.handles import StageHandles
 from serve_apps.http_api import create_api
 from serve_apps.service import PortraitService
-from serve_apps.stages import ServeStages
 
 
 class IngressReplica:
-    """A `PortraitService` over the handles of the other deployments."""
+    """A `PortraitService` over the handles of the model deployments."""
 
     def __init__(
         self,
@@ -24,9 +25,9 @@ class IngressReplica:
         decoder: DeploymentHandle,
     ) -> None:
         self.service = PortraitService(
-            ServeStages(encoder, generator, decoder, timeout_s=args.limits.stage_timeout_s),
+            StageHandles.over(encoder, generator, decoder, timeout_s=args.limits.stage_timeout_s),
             args.limits,
-            api_keys=args.all_api_keys(),
+            api_keys=ApiKeys.configured(args.api_keys),
             slack_s=args.slack_s,
         )
 

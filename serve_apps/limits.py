@@ -1,4 +1,4 @@
-"""How much one client may ask for. Each bound has a reason: memory of a replica, or work that nobody waits for."""
+"""How much clients may ask for. Each bound protects a replica's memory or prevents work that nobody waits for."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_sessions: PositiveInt = 4
-    """Streams that one ingress replica serves at a time; the next one is told so and closed with code 1013."""
+    """Streams that one ingress replica serves at a time; further ones are refused (close code 1013, HTTP 503)."""
     max_buffered_audio_s: PositiveFloat = 60.0
-    """Audio of a live stream that may wait to be spoken. Clients send at the pace of speech."""
+    """Audio of a live stream that may wait to be spoken; clients send at the pace of speech."""
     max_audio_s: PositiveFloat = 600.0
-    """Longest audio file of one `POST /v1/videos`."""
+    """Longest audio file of a `POST /v1/videos`."""
     max_audio_bytes: PositiveInt = 64 * 2**20
-    """Largest audio file of one `POST /v1/videos`."""
+    """Largest audio file of a `POST /v1/videos`."""
     max_image_bytes: PositiveInt = 16 * 2**20
-    """Largest picture file of a portrait."""
+    """Largest image file of a portrait."""
     max_images: PositiveInt = 6
-    """Pictures of one portrait."""
+    """Images per portrait."""
     max_message_bytes: PositiveInt = 2**20
     """Largest WebSocket message from a client: 32 s of audio."""
     max_ahead_s: PositiveFloat = 30.0
@@ -31,6 +31,6 @@ class Limits(BaseModel):
     start_timeout_s: PositiveFloat = 10.0
     """How long an opened WebSocket may take to send `start`."""
     stage_timeout_s: PositiveFloat = 60.0
-    """How long one call to a stage may take before the session is given up."""
+    """How long one call to a stage may take before the session ends with an error."""
     abandoned_after_s: PositiveFloat = 120.0
-    """After so long without a call a stage forgets a session: its ingress is gone."""
+    """After how long without a call a stage frees a session, because its ingress must be gone."""

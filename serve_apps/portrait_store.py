@@ -1,9 +1,8 @@
-"""Table `portraits` (design §4): references, their features with the VAE's version, and the consent that came with
-them.
+"""Table `portraits` (design §4): references, their features with the VAE's version, and the consent.
 
-One row a portrait, in Lance, so that all encoder replicas see the same. Only the crops are kept, never the uploaded
-files. A row belongs to the API key it was registered with (`owner`, a digest) and nobody else can list, use or delete
-it.
+One row per portrait, in Lance, so that all encoder replicas see the same table. Only the crops are kept, never the
+uploaded files. A row belongs to the API key it was registered with (`owner`, a digest); nobody else can list, use or
+delete it.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ class StoredPortrait:
     portrait_id: str
     """16 hexadecimal digits, drawn at random."""
     owner: str
-    """Digest of the API key, empty where none is asked for."""
+    """Digest of the API key, "" if no key is required."""
     name: str
-    """What the user called it."""
+    """The name that the user gave it."""
     created: str
     """ISO 8601, UTC."""
     consent: dict[str, str]
-    """What was consented to, and when."""
+    """`statement` and `time` of the consent."""
     pictures: np.ndarray
     """Crops, uint8 RGB [M, size, size, 3]."""
     vae_version: str
     """Version of the VAE that made `features`."""
     features: dict[str, np.ndarray]
-    """What the VAE's encoder made of the pictures, by name."""
+    """The VAE encoder's outputs for the pictures, by name."""
 
 
 class PortraitStore:
@@ -90,14 +89,14 @@ class PortraitStore:
                 lance.write_dataset(table, self._uri, mode="create")
                 return
             except OSError:
-                # Another replica made the table between our look and our write.
+                # Another replica created the table in the meantime.
                 dataset = lance.dataset(self._uri)
         dataset.merge_insert("portrait_id").when_matched_update_all().when_not_matched_insert_all().execute(
             table
         )
 
     def get(self, portrait_id: str, owner: str) -> StoredPortrait | None:
-        """The portrait of that id, if it is there and belongs to `owner`."""
+        """The portrait with that id; None unless it exists and belongs to `owner`."""
         rows = self._rows(portrait_id, owner, columns=PORTRAITS_SCHEMA.names)
         if not rows:
             return None
@@ -114,11 +113,11 @@ class PortraitStore:
         )
 
     def holds(self, portrait_id: str, owner: str) -> bool:
-        """Whether `get` would find it."""
+        """Whether `get` would find the portrait."""
         return bool(self._rows(portrait_id, owner, columns=["portrait_id"]))
 
     def list(self, owner: str) -> list[dict]:
-        """What is known of each portrait of `owner`, oldest first: the row without its pictures, with their number."""
+        """The owner's portraits, oldest first: each row without its pictures, but with their number as `images`."""
         dataset = self._open()
         if dataset is None:
             return []
@@ -129,12 +128,12 @@ class PortraitStore:
         return sorted(rows, key=lambda row: row["created"])
 
     def delete(self, portrait_id: str, owner: str) -> bool:
-        """Deletes a portrait for good, old versions of the table included; False where there is none."""
+        """Deletes a portrait for good, also from old versions of the table; False if there is no such portrait."""
         if not self.holds(portrait_id, owner):
             return False
         dataset = lance.dataset(self._uri)
         dataset.delete(f"portrait_id = '{portrait_id}' AND owner = '{owner}'")
-        # Deleted rows stay in their files until these are rewritten and the versions that name them are gone.
+        # Deleted rows stay in their files until these are rewritten and the versions that refer to them are removed.
         dataset = lance.dataset(self._uri)
         dataset.optimize.compact_files(materialize_deletions_threshold=0.0)
         dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=False)
@@ -147,7 +146,7 @@ class PortraitStore:
             return None
 
     def _rows(self, portrait_id: str, owner: str, columns: list[str]) -> list[dict]:
-        # The id comes from a client and goes into a filter: nothing but the digits we draw may pass.
+        # The id comes from a client and goes into a filter: only ids of the form that `register` draws may pass.
         dataset = self._open() if _ID.fullmatch(portrait_id) else None
         if dataset is None:
             return []

@@ -1,8 +1,8 @@
 """Protocol `/v1` (design §6): what travels between a client and the ingress, as pydantic messages.
 
-Over the WebSocket, text frames are the JSON messages below; binary frames are 16-bit little-endian 16 kHz mono PCM
-from the client and fragmented MP4 to the client. A `block` event comes just before its media. Times are seconds on
-the media's clock unless a name says milliseconds.
+On the WebSocket, text frames are the JSON messages below; binary frames are 16-bit little-endian 16 kHz mono PCM from
+the client and fragmented MP4 to the client. A `block` event comes just before its media. Times are in seconds of media,
+unless the name says milliseconds.
 """
 
 from __future__ import annotations
@@ -11,31 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, TypeAdapter, ValidationError
 
-CLOSE_NORMAL = 1000
-CLOSE_POLICY = 1008
-CLOSE_INTERNAL = 1011
-CLOSE_TRY_AGAIN = 1013
-"""WebSocket close codes (RFC 6455, 7.4)."""
-
-
-class ApiError(Exception):
-    """An error that is told to the client: a stable code, one sentence, and the HTTP status."""
-
-    def __init__(self, code: str, message: str, status: int = 422) -> None:
-        super().__init__(code, message, status)
-        self.code = code
-        self.message = " ".join(message.split())
-        self.status = status
-
-    def __str__(self) -> str:
-        return self.message
-
-    @property
-    def close_code(self) -> int:
-        """The WebSocket close code that says the same."""
-        if self.status >= 500:
-            return CLOSE_TRY_AGAIN if self.status == 503 else CLOSE_INTERNAL
-        return CLOSE_POLICY
+from serve_apps.errors import ApiError, describe
 
 
 class _Message(BaseModel):
@@ -48,31 +24,31 @@ class Start(_Message):
     type: Literal["start"] = "start"
     portrait_id: str
     seed: int | None = Field(default=None, ge=0, lt=2**63)
-    """Seed of the noise; None draws one, which `started` tells."""
+    """Seed of the noise; None draws one, which `started` reports."""
     audio_guidance: float | None = Field(default=None, ge=0, le=20)
-    """λ_a; None takes the preset's."""
+    """λ_a; None means the preset's value."""
     reference_guidance: float | None = Field(default=None, ge=0, le=20)
-    """λ_r; None takes the preset's."""
+    """λ_r; None means the preset's value."""
     idle: bool = True
-    """Whether silence takes the place of audio that does not come; False waits for the audio."""
+    """Whether silence takes the place of late audio; False waits for the audio."""
     api_key: str | None = None
-    """For browsers, which can't set headers on a WebSocket."""
+    """For browsers, which cannot set headers on a WebSocket."""
 
 
 class End(_Message):
-    """No more audio: what is left is spoken, then the stream ends."""
+    """No more audio will come: the stream ends when all of it is spoken."""
 
     type: Literal["end"] = "end"
 
 
 class Clear(_Message):
-    """Interruption: what was not yet sent is dropped. Always answered by `cleared`."""
+    """Interrupts: whatever was not sent yet is dropped. Always answered by `cleared`."""
 
-    type: Literal["clear", "interrupt"] = "clear"
+    type: Literal["clear"] = "clear"
 
 
 class Playhead(_Message):
-    """What the client has played so far; generation does not run too far ahead of it."""
+    """How much the client has played; the stream does not run too far ahead of it."""
 
     type: Literal["playhead"] = "playhead"
     seconds: NonNegativeFloat
@@ -86,21 +62,12 @@ def parse_client_message(text: str) -> Start | End | Clear | Playhead:
     """A client's JSON message.
 
     Raises:
-        ApiError: it is no JSON, of an unknown type, or has a wrong field.
+        ApiError: invalid JSON, an unknown type or a wrong field.
     """
     try:
         return _CLIENT_MESSAGE.validate_json(text)
     except ValidationError as error:
         raise ApiError("bad_message", describe(error)) from error
-
-
-def describe(error: ValidationError) -> str:
-    """A validation error in one line: field, what is wrong."""
-    parts = []
-    for item in error.errors(include_url=False, include_input=False):
-        where = ".".join(str(part) for part in item["loc"])
-        parts.append(f"{where}: {item['msg']}" if where else item["msg"])
-    return "; ".join(parts)
 
 
 class Started(_Message):
@@ -114,29 +81,29 @@ class Started(_Message):
     height: int
     fps: int
     media_type: str
-    """What a browser's `MediaSource` is opened with."""
+    """The type to open a browser's `MediaSource` with."""
     first_block_frames: int
     block_frames: int
     look_ahead_s: float
-    """Audio after a block that must be there before the block can be made."""
+    """How much audio after a block's end is needed before the block can be made."""
     models: dict[str, str]
-    """Versions of the weights."""
+    """Versions of the weights, by model."""
 
 
 class BlockEvent(_Message):
-    """A block's media follows in the next binary message."""
+    """Announces a block, whose media is the next binary message."""
 
     type: Literal["block"] = "block"
     index: int
-    """Number of the block in what was sent."""
+    """Number of the block among those sent, from 0."""
     frames: int
     start_s: float
-    """Where the block begins on the media's clock."""
+    """Where the block begins in the media."""
     seconds: float
     silence_s: float
-    """Silence that took the place of audio that did not come."""
+    """Silence that replaced late audio."""
     latency_ms: float
-    """From the last sample that the block needed to the media being ready."""
+    """From the arrival of the last sample that the block needed until its media was ready."""
     speech_ms: float
     generate_ms: float
     decode_ms: float
@@ -144,17 +111,17 @@ class BlockEvent(_Message):
 
 
 class Cleared(_Message):
-    """Confirms `clear`: nothing from before it is sent any more."""
+    """Confirms `clear`: nothing from before it will be sent."""
 
     type: Literal["cleared"] = "cleared"
     dropped_s: float
-    """Audio that will not be spoken."""
+    """Length of the audio that was dropped."""
     media_s: float
-    """End of what was sent; a player skips to it."""
+    """End of the media that was sent; a player skips to it."""
 
 
 class Ended(_Message):
-    """All that was to be spoken has been sent."""
+    """All speech has been sent; the socket closes after it."""
 
     type: Literal["ended"] = "ended"
     frames: int
@@ -165,12 +132,11 @@ class Ended(_Message):
 
 
 class ErrorEvent(_Message):
-    """Something is wrong; the socket closes after it unless `fatal` is False."""
+    """Something is wrong; the socket closes after it."""
 
     type: Literal["error"] = "error"
     code: str
     message: str
-    fatal: bool = True
 
 
 class PortraitInfo(_Message):
@@ -180,21 +146,21 @@ class PortraitInfo(_Message):
     name: str
     images: int
     size: int
-    """Side of the portrait's pictures in pixels."""
+    """Side of the cropped images in pixels."""
     created: str
     """ISO 8601, UTC."""
     consent: str
-    """The consent that came with the pictures, and when."""
+    """The consent that was given, and when."""
 
 
 class PortraitList(_Message):
-    """Portraits of the caller, oldest first."""
+    """The caller's portraits, oldest first."""
 
     portraits: list[PortraitInfo]
 
 
 class ServiceInfo(_Message):
-    """What this application serves."""
+    """What the application serves, and how busy it is."""
 
     preset: str
     width: int
@@ -207,6 +173,6 @@ class ServiceInfo(_Message):
     look_ahead_s: float
     models: dict[str, str]
     sessions: int
-    """Open streams of the replica that answers."""
+    """Open streams of the ingress replica that answers."""
     max_sessions: int
     needs_api_key: bool

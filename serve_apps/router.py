@@ -1,9 +1,9 @@
 """Sticky sessions: a request router that pins a session to a replica at its first call (design §6).
 
-A session's caches live on one replica. The pin moves only when that replica is gone, never because another was added,
-which is where consistent hashing moves a quarter of the sessions. Every handle has a router of its own, so an ingress
-replica pins its own sessions. Without `FIFOMixin`: with it a call may land on the replica that was chosen for another
-session.
+A session's caches live on one replica. The pin moves only when that replica is gone, never because another was added;
+consistent hashing would move a quarter of the sessions then. Every handle has a router of its own, so each ingress
+replica pins its own sessions. `FIFOMixin` is not used: with it, a call may reach the replica that was chosen for
+another session.
 """
 
 from __future__ import annotations
@@ -26,11 +26,8 @@ class Pins(Generic[Replica]):
     def __init__(self) -> None:
         self._replica_of: dict[str, Replica] = {}
 
-    def __len__(self) -> int:
-        return len(self._replica_of)
-
     def choose(self, session_id: str, candidates: Iterable[Replica]) -> Replica:
-        """The session's replica; at its first call, or when its replica is gone, the least pinned candidate."""
+        """The session's replica; at first, or when that one is gone, the candidate with the fewest pinned sessions."""
         candidates = list(candidates)
         pinned = self._replica_of.get(session_id)
         if pinned is None or pinned not in candidates:
@@ -40,7 +37,7 @@ class Pins(Generic[Replica]):
         return pinned
 
     def forget(self, session_id: str) -> None:
-        """Ends a session."""
+        """Removes a session's pin."""
         self._replica_of.pop(session_id, None)
 
 
@@ -54,10 +51,10 @@ class StickySessionRouter(RequestRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Ranked groups of replicas, the best first; an empty list waits and asks again."""
+        """Ranked groups of replicas, the best first; Serve waits and asks again if there are none."""
         if pending_request is None or not candidate_replicas:
             return [candidate_replicas]
-        # A pinned replica that is busy is waited for, with growing pauses, instead of asked in a tight loop.
+        # A busy replica is asked again with growing pauses instead of in a tight loop.
         pending_request.routing_context.should_backoff = True
         session_id = pending_request.metadata.session_id
         if not session_id:

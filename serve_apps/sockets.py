@@ -1,7 +1,7 @@
-"""`WS /v1/stream`: the conversation over one WebSocket (protocol.py says what is said).
+"""`WS /v1/stream`: the exchange of messages over one WebSocket (protocol.py lists them).
 
-One task reads all the time, so that a client's leaving, `clear` and new audio are noticed while a block is in work;
-the session's own tasks make and send media. Whichever ends first ends the conversation.
+One task reads continuously, so that a disconnect, `clear` and new audio are noticed while a block is being made; the
+session's own tasks make and send media. The stream ends when either of them ends.
 """
 
 from __future__ import annotations
@@ -14,17 +14,9 @@ from fastapi import WebSocket
 from pydantic import BaseModel
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from serve_apps.protocol import (
-    CLOSE_NORMAL,
-    ApiError,
-    BlockEvent,
-    Clear,
-    End,
-    ErrorEvent,
-    Playhead,
-    Start,
-    parse_client_message,
-)
+from serve_apps.auth import bearer_key
+from serve_apps.errors import CLOSE_NORMAL, ApiError
+from serve_apps.protocol import BlockEvent, Clear, End, ErrorEvent, Playhead, Start, parse_client_message
 from serve_apps.service import PortraitService
 from serve_apps.sessions import StreamSession
 
@@ -40,11 +32,11 @@ class StreamSocket:
         self._writing = asyncio.Lock()
 
     async def serve(self) -> None:
-        """The whole conversation. The socket is accepted first: a refused handshake tells a browser nothing."""
+        """Runs the stream. The socket is always accepted: a browser cannot see why a handshake was refused."""
         await self._socket.accept()
         try:
             with self._service.slot():
-                await self._converse()
+                await self._stream()
             await self._close(CLOSE_NORMAL)
         except ApiError as error:
             await self._say(ErrorEvent(code=error.code, message=error.message))
@@ -52,17 +44,16 @@ class StreamSocket:
         except WebSocketDisconnect:
             pass
         except Exception:
-            # A defect of ours: the client is told that much and no more, the log has the rest.
+            # A defect: the client learns no more than that, the log has the details.
             logger.exception("a stream failed")
-            error = ApiError("internal", "the stream failed; the server's log says why", 500)
+            error = ApiError("internal", "the stream failed; the server's log has the reason", 500)
             await self._say(ErrorEvent(code=error.code, message=error.message))
             await self._close(error.close_code)
 
-    async def _converse(self) -> None:
+    async def _stream(self) -> None:
         start = await self._first_message()
-        owner = self._service.authorise(
-            start.api_key or api_key_of(self._socket.headers.get("authorization"))
-        )
+        api_key = start.api_key or bearer_key(self._socket.headers.get("authorization"))
+        owner = self._service.api_keys.owner_of(api_key)
         async with self._service.session(start, owner, self._send_media) as (session, started):
             await self._say(started)
             reading = asyncio.create_task(self._read(session))
@@ -70,7 +61,7 @@ class StreamSocket:
             try:
                 await asyncio.wait((reading, running), return_when=asyncio.FIRST_COMPLETED)
                 if not running.done():
-                    reading.result()  # the client left, or said something wrong
+                    reading.result()  # raises: the client disconnected or sent something wrong
                 await self._say(await running)
             finally:
                 for task in (reading, running):
@@ -82,14 +73,14 @@ class StreamSocket:
         try:
             first = await asyncio.wait_for(self._receive(), timeout)
         except TimeoutError:
-            raise ApiError("no_start", f"no 'start' came within {timeout:g} s", 408) from None
+            raise ApiError("no_start", f"no 'start' message came within {timeout:g} s", 408) from None
         message = parse_client_message(first) if isinstance(first, str) else None
         if not isinstance(message, Start):
             raise ApiError("no_start", "the first message must be 'start'")
         return message
 
     async def _read(self, session: StreamSession) -> None:
-        """Takes what the client sends until it leaves; that, or something wrong, is raised."""
+        """Handles what the client sends; ends by raising, when the client disconnects or sends something wrong."""
         while True:
             received = await self._receive()
             if isinstance(received, bytes):
@@ -101,28 +92,26 @@ class StreamSocket:
                 case Clear():
                     await session.clear(self._say)
                 case Playhead(seconds=seconds):
-                    session.playhead(seconds)
+                    session.pacing.played(seconds)
                 case Start():
                     raise ApiError("started_already", "'start' came twice", 409)
 
     async def _receive(self) -> str | bytes:
-        """The next frame.
+        """The next message.
 
         Raises:
-            WebSocketDisconnect: the client left.
-            ApiError: the frame is too large.
+            WebSocketDisconnect: the client disconnected.
+            ApiError: the message is too large.
         """
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
         text, data = message.get("text"), message.get("bytes")
-        frame = text if text is not None else data or b""
+        content = text if text is not None else data or b""
         limit = self._service.limits.max_message_bytes
-        if len(frame) > limit:
-            raise ApiError(
-                "too_large", f"a message of {len(frame)} bytes came, expected at most {limit}", 413
-            )
-        return frame
+        if len(content) > limit:
+            raise ApiError("too_large", f"a message has {len(content)} bytes, expected at most {limit}", 413)
+        return content
 
     async def _send_media(self, event: BlockEvent | None, media: bytes) -> None:
         async with self._writing:
@@ -138,7 +127,7 @@ class StreamSocket:
             try:
                 await self._socket.send_text(message.model_dump_json())
             except (RuntimeError, WebSocketDisconnect):
-                logger.debug("the client left before %r", message)
+                logger.debug("the client disconnected before %r was sent", message)
 
     async def _close(self, code: int) -> None:
         if self._socket.application_state is not WebSocketState.CONNECTED:
@@ -153,14 +142,10 @@ def pcm_to_float(data: bytes) -> np.ndarray:
     """16-bit little-endian PCM to float32 in [-1, 1).
 
     Raises:
-        ApiError: half a sample.
+        ApiError: the last sample is incomplete.
     """
     if len(data) % 2:
-        raise ApiError("bad_audio", f"audio must be 16-bit samples, found {len(data)} bytes, an odd number")
+        raise ApiError(
+            "bad_audio", f"audio must be 16-bit samples, found an odd number of bytes ({len(data)})"
+        )
     return np.frombuffer(data, "<i2").astype(np.float32) / 32768
-
-
-def api_key_of(authorization: str | None) -> str | None:
-    """The key in an `Authorization: Bearer …` header."""
-    scheme, _, key = (authorization or "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None

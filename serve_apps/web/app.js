@@ -5,8 +5,7 @@ const $ = (id) => document.getElementById(id);
 
 let chosen = null;
 let stream = null;
-let keyNeeded = false;
-let sampleRate = 0; // of the speech that the service takes, in Hz
+let sampleRate = 0; // of the speech that the service expects, in Hz
 
 // ---- HTTP ---------------------------------------------------------------------------------------------------------
 
@@ -34,7 +33,7 @@ function row(portrait) {
   choose.className = "choose";
   choose.textContent = portrait.name || portrait.portrait_id;
   const note = document.createElement("small");
-  note.textContent = ` ${portrait.images} ${portrait.images === 1 ? "picture" : "pictures"}`;
+  note.textContent = ` ${portrait.images} ${portrait.images === 1 ? "image" : "images"}`;
   choose.append(note);
   choose.setAttribute("aria-pressed", String(portrait.portrait_id === chosen));
   choose.onclick = () => { chosen = portrait.portrait_id; refresh().catch(say); };
@@ -69,7 +68,7 @@ $("register").onsubmit = async (event) => {
 // ---- streaming ------------------------------------------------------------------------------------------------------
 
 class Stream {
-  // `speak(stream)` sends the audio and returns a function that stops doing so.
+  // `speak(stream)` starts sending audio and resolves to a function that stops it.
   constructor(portraitId, idle, speak) {
     this.begin = performance.now();
     this.frames = 0;
@@ -180,7 +179,7 @@ function begin(idle, speak) {
   for (const id of ["first", "latency", "buffered", "frames"]) $(id).textContent = "–";
   $("hint").hidden = true;
   say("starting …");
-  // Inside the click, while the browser still allows sound to begin.
+  // Called within the click, while the browser still allows playback with sound to start.
   $("video").play().catch(() => {});
   stream = new Stream(chosen, idle, async (current) => {
     try {
@@ -202,7 +201,7 @@ $("sound").onchange = async ({ target }) => {
     const pcm = await decode(file);
     begin(false, recording(pcm));
   } catch {
-    say(new Error(`${file.name}: the browser can't decode this sound`));
+    say(new Error(`${file.name}: the browser cannot decode this sound file`));
   }
   target.value = "";
 };
@@ -227,8 +226,7 @@ function update() {
 const info = await api("info").catch(say);
 if (info) {
   $("service").textContent = `${info.preset} · ${info.width}×${info.height} · ${info.fps} frames/s`;
-  keyNeeded = info.needs_api_key;
   sampleRate = info.sample_rate;
-  $("key-form").hidden = !keyNeeded;
-  if (!keyNeeded) await refresh().catch(say);
+  $("key-form").hidden = !info.needs_api_key;
+  if (!info.needs_api_key) await refresh().catch(say);
 }

@@ -1,4 +1,4 @@
-// Audio worklet: passes the microphone's samples on, at the context's sample rate, as 20 ms of 16-bit PCM.
+// Audio worklet: sends the microphone's samples, at the context's sample rate, in chunks of 20 ms of 16-bit PCM.
 const CHUNK = sampleRate / 50;
 
 class Capture extends AudioWorkletProcessor {

@@ -1,6 +1,6 @@
-// Plays fragmented MP4 as it comes, through Media Source Extensions.
+// Plays fragmented MP4 as it arrives, through Media Source Extensions.
 
-const KEPT = 20; // seconds of played media that stay in memory
+const KEPT = 20; // seconds of played media to keep in memory
 
 export class Player {
   constructor(video, mediaType) {
@@ -17,7 +17,7 @@ export class Player {
     video.src = URL.createObjectURL(this.source);
     this.timer = setInterval(() => this.onplayhead(video.currentTime), 250);
     video.play().catch(() => {
-      // No sound without a click in some browsers: the picture alone may begin.
+      // Some browsers allow no sound without a click, but muted playback.
       video.muted = true;
       video.play().catch(() => {});
     });
@@ -28,13 +28,13 @@ export class Player {
     this.feed();
   }
 
-  // Seconds that are there to be played.
+  // Seconds that are buffered ahead of the playhead.
   ahead() {
     const ranges = this.video.buffered;
     return ranges.length ? Math.max(0, ranges.end(ranges.length - 1) - this.video.currentTime) : 0;
   }
 
-  // What was interrupted is not shown, although it is here already.
+  // Skips what is buffered but was interrupted.
   skipTo(seconds) {
     if (seconds > this.video.currentTime) this.video.currentTime = seconds;
   }
@@ -49,7 +49,7 @@ export class Player {
     if (!this.buffer || this.buffer.updating || this.source.readyState !== "open") return;
     const played = this.video.currentTime - KEPT;
     const ranges = this.buffer.buffered;
-    // A stream has no end: what was played long ago makes room, before the browser refuses more.
+    // A stream is endless: remove what was played long ago, before the browser refuses more.
     if (ranges.length && played - ranges.start(0) > KEPT) this.buffer.remove(0, played);
     else if (this.waiting.length) this.buffer.appendBuffer(this.waiting.shift());
     else if (this.ending) this.source.endOfStream();

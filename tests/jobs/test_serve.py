@@ -17,7 +17,11 @@ def test_flags_become_valid_arguments():
     assert args.vae == "runs/mine/vae.safetensors"
     assert args.generator == "runs/mine/generator.safetensors"
     assert args.portraits == "runs/mine/portraits.lance"
-    assert (args.generation.threads, args.decoder.num_gpus, args.encoder.num_gpus) == (2, 1, 0)
+    assert (
+        args.generator_replicas.threads,
+        args.decoder_replicas.num_gpus,
+        args.encoder_replicas.num_gpus,
+    ) == (2, 1, 0)
     assert args.limits.max_sessions == 3
 
 

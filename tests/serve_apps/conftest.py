@@ -24,10 +24,10 @@ from portrait.storage.checkpoints import save_model
 from portrait.synthetic import render_clip
 from portrait.vae import VideoVAE
 from serve_apps.arguments import StreamArgs
+from serve_apps.handles import StageHandles
 from serve_apps.http_api import create_api
 from serve_apps.limits import Limits
 from serve_apps.service import PortraitService
-from serve_apps.stages import ServeStages
 
 
 @pytest.fixture(scope="session")
@@ -60,26 +60,30 @@ def talk(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def local_stages(models, tmp_path_factory) -> Callable[[], ServeStages]:
-    """Makes `ServeStages` over the three deployments, which run in this process, without a cluster."""
+def local_handles(models, tmp_path_factory) -> StageHandles:
+    """Handles of the three deployments, which run in this process, without a cluster."""
     from ray import serve
 
     from serve_apps.portrait_stream import stage_applications
 
+    given = []
+
+    class Receiver:
+        def __init__(self, *handles):
+            given.extend(handles)
+
     table = str(tmp_path_factory.mktemp("portraits") / "portraits.lance")
     args = StreamArgs(**models, portraits=table, limits=Limits(max_images=3)).resolved()
-    handles = [
-        serve.run(application, name=f"local-{index}", _local_testing_mode=True)
-        for index, application in enumerate(stage_applications(args))
-    ]
-    return lambda: ServeStages(*handles, timeout_s=60)
+    application = serve.deployment(Receiver).bind(*stage_applications(args))
+    serve.run(application, name="local", _local_testing_mode=True)
+    return StageHandles.over(*given, timeout_s=60)
 
 
 @pytest.fixture
-def service(local_stages) -> PortraitService:
-    """A service of two slots over the local stages."""
+def service(local_handles) -> PortraitService:
+    """A service of two slots over the local deployments."""
     return PortraitService(
-        local_stages(), Limits(max_sessions=2, max_images=3, max_audio_s=20, start_timeout_s=2)
+        local_handles, Limits(max_sessions=2, max_images=3, max_audio_s=20, start_timeout_s=2)
     )
 
 

@@ -33,11 +33,6 @@ def test_weights_that_do_not_fit_are_named(models, tmp_path):
         StreamArgs(preset="paper").resolved()
 
 
-def test_api_keys_of_arguments_and_environment_are_joined(monkeypatch):
-    monkeypatch.setenv("PORTRAIT_API_KEYS", " b, ,a,c")
-    assert StreamArgs(api_keys=("a",)).all_api_keys() == ("a", "b", "c")
-
-
 def test_replicas_are_fixed_or_scaled():
     fixed = Replicas(replicas=3, num_cpus=0.5).options()
     assert fixed["num_replicas"] == 3
@@ -45,11 +40,3 @@ def test_replicas_are_fixed_or_scaled():
     scaled = Replicas(autoscaling=Autoscaling(max_replicas=4, target_ongoing_requests=2)).options()
     assert "num_replicas" not in scaled
     assert scaled["autoscaling_config"]["max_replicas"] == 4
-
-
-def test_the_ingress_imports_no_torch():
-    import subprocess
-    import sys
-
-    code = "import sys, serve_apps.ingress; sys.exit('torch' in sys.modules or 'lance' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from serve_apps.batching import BatchingThread, LastUse
+from serve_apps.batching import BatchingThread
 
 
 async def test_calls_that_wait_while_the_thread_works_are_answered_together():
@@ -21,7 +21,6 @@ async def test_calls_that_wait_while_the_thread_works_are_answered_together():
     assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8, 10]
     assert sorted(number for batch in batches for number in batch) == list(range(6))
     assert max(map(len, batches)) == 3
-    thread.shutdown()
 
 
 async def test_an_error_reaches_every_caller_of_its_batch_and_the_thread_goes_on():
@@ -34,7 +33,6 @@ async def test_an_error_reaches_every_caller_of_its_batch_and_the_thread_goes_on
     with pytest.raises(ValueError, match="no"):
         await thread.submit("bad")
     assert await thread.submit("good") == "good"
-    thread.shutdown()
 
 
 async def test_a_cancelled_call_leaves_the_others_of_its_batch_alone():
@@ -50,7 +48,6 @@ async def test_a_cancelled_call_leaves_the_others_of_its_batch_alone():
     second.cancel()
     gate.set()
     assert (await first, await third) == (0, 2)
-    thread.shutdown()
 
 
 async def test_the_event_loop_stays_free_while_the_model_works():
@@ -61,17 +58,3 @@ async def test_the_event_loop_stays_free_while_the_model_works():
     await asyncio.sleep(0.05)
     gate.set()
     assert await working is True
-    thread.shutdown()
-
-
-def test_sessions_without_a_call_are_abandoned():
-    now = 0.0
-    used = LastUse(10, clock=lambda: now)
-    used.touch("old")
-    now = 8.0
-    used.touch("young")
-    now = 11.0
-    assert used.abandoned() == ["old"]
-    used.forget("old")
-    assert used.abandoned() == []
-    assert "young" in used

@@ -12,8 +12,13 @@ def test_the_cluster_config_fits_serve_and_the_builder(repository):
     (application,) = schema.applications
     assert application.import_path == "serve_apps.portrait_stream:build_app"
     args = StreamArgs.model_validate(application.args)
-    assert args.ingress.max_ongoing_requests > args.limits.max_sessions
-    for replicas in (args.ingress, args.encoder, args.generation, args.decoder):
+    assert args.ingress_replicas.max_ongoing_requests > args.limits.max_sessions
+    for replicas in (
+        args.ingress_replicas,
+        args.encoder_replicas,
+        args.generator_replicas,
+        args.decoder_replicas,
+    ):
         assert replicas.options()["autoscaling_config"]["min_replicas"] >= 1
 
 

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from portrait.media.audio import write_wav
+from serve_apps.auth import ApiKeys
 from serve_apps.http_api import create_api
 from serve_apps.limits import Limits
 from serve_apps.service import PortraitService
@@ -126,8 +127,8 @@ def test_unknown_paths_answer_in_our_form(http):
     refused(http.get("/v1/nothing"), 404, "/v1/nothing")
 
 
-def test_with_keys_each_caller_has_its_own_portraits(local_stages, talk):
-    service = PortraitService(local_stages(), Limits(), api_keys=("alice", "bob"))
+def test_with_keys_each_caller_has_its_own_portraits(local_handles, talk):
+    service = PortraitService(local_handles, Limits(), api_keys=ApiKeys(("alice", "bob")))
     with TestClient(create_api(service)) as http:
         alice, bob = ({"Authorization": f"Bearer {name}"} for name in ("alice", "bob"))
         assert http.get("/v1/health").status_code == 200

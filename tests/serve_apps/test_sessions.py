@@ -10,10 +10,10 @@ import pytest
 from portrait.media.stream import H264BlockEncoder
 from portrait.speech import LogMelEncoder
 from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
+from serve_apps.errors import ApiError
 from serve_apps.limits import Limits
-from serve_apps.protocol import ApiError
-from serve_apps.sessions import AudioQueue, StreamSession
-from serve_apps.stages import ModelFacts, SpokenBlock
+from serve_apps.messages import ModelFacts, SpokenBlock
+from serve_apps.sessions import StreamSession
 
 SIZE = 64
 LOOK_AHEAD = 1280
@@ -170,7 +170,7 @@ async def test_an_interruption_drops_what_was_not_sent_and_says_how_much():
     await session.clear(confirm)
     stages.gate.set()
     event, sent = confirmed[0]
-    # The look-ahead that the second block had heard, a third block in work, and what waited in the queue.
+    # The look-ahead that the second block had heard, a third block in progress, and what waited in the queue.
     assert event.dropped_s == pytest.approx((LOOK_AHEAD + 16 * 640 + 5000) / 16000)
     assert (event.media_s, sent) == (29 / 25, 2)
 
@@ -216,24 +216,12 @@ async def test_a_stage_that_fails_ends_the_session_and_leaves_no_task():
 
 async def test_generation_does_not_run_further_ahead_than_the_limit():
     session, stages, sink = make(max_ahead_s=1.0)
-    session.playhead(0.0)
+    session.pacing.played(0.0)
     session.audio.fill(tone(16000 * 10))
     running = asyncio.create_task(session.run())
     await asyncio.sleep(0.5)
     # 13 + 16 frames are 1.16 s, more than may be ahead; what is in flight may follow.
-    assert session.progress.frames <= 13 + 16 * 3
-    session.playhead(10.0)
+    assert session.sent.frames <= 13 + 16 * 3
+    session.pacing.played(10.0)
     assert (await running).frames == 250
     assert len(sink.events) == stages.generated
-
-
-def test_the_queue_refuses_more_than_its_limit():
-    queue = AudioQueue(1000)
-    queue.push(tone(900))
-    with pytest.raises(ApiError, match="wait to be spoken"):
-        queue.push(tone(200))
-    assert queue.samples == 900
-    assert queue.clear() == 900
-    queue.end()
-    with pytest.raises(ApiError, match="after 'end'"):
-        queue.push(tone(1))

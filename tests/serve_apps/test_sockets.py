@@ -1,10 +1,14 @@
-"""The conversation over a WebSocket, over stages that run in this process (Serve's local testing mode)."""
+"""`WS /v1/stream`, over deployments that run in this process (Serve's local testing mode)."""
 
 import json
 import time
 
+import numpy as np
 import pytest
 from starlette.websockets import WebSocketDisconnect
+
+from serve_apps.errors import ApiError
+from serve_apps.sockets import pcm_to_float
 
 
 def start(**fields) -> str:
@@ -113,7 +117,7 @@ def test_clear_is_confirmed_and_the_stream_goes_on(http, portrait_id, talk, tmp_
         socket.send_text(start(portrait_id=portrait_id))
         until(socket, "started")
         socket.send_bytes(talk.pcm)
-        socket.send_text('{"type": "interrupt"}')
+        socket.send_text('{"type": "clear"}')
         events, media = until(socket, "cleared")
         cleared = events[-1]
         sent = sum(event["frames"] for event in events if event["type"] == "block")
@@ -131,13 +135,13 @@ def test_clear_is_confirmed_and_the_stream_goes_on(http, portrait_id, talk, tmp_
 
 def test_a_client_that_leaves_frees_its_session_in_all_stages(http, service, portrait_id, talk):
     closed = []
-    close = service.stages.close
+    close = service._stages.close
 
     async def noted(session_id):
         await close(session_id)
         closed.append(session_id)
 
-    service.stages.close = noted
+    service._stages.close = noted
     with http.websocket_connect("/v1/stream") as socket:
         socket.send_text(start(portrait_id=portrait_id))
         session_id = until(socket, "started")[0][-1]["session_id"]
@@ -149,7 +153,7 @@ def test_a_client_that_leaves_frees_its_session_in_all_stages(http, service, por
             break
         time.sleep(0.05)
     assert closed == [session_id]
-    assert not service.stages._kept
+    assert not service._stages._sessions
 
 
 def test_two_streams_at_once_are_what_each_is_alone(http, portrait_id, talk):
@@ -174,3 +178,10 @@ def test_two_streams_at_once_are_what_each_is_alone(http, portrait_id, talk):
         together = [until(socket, "ended")[1] for socket in (one, two)]
     # Batches of two add up in another order, so pictures may differ in their last bits.
     assert [len(media) for media in together] == pytest.approx([len(media) for media in expected], rel=0.02)
+
+
+def test_pcm_is_little_endian_and_scaled():
+    samples = pcm_to_float(b"\x00\x00\x00\x40\x00\x80\xff\x7f")
+    np.testing.assert_allclose(samples, [0, 0.5, -1, 1], atol=1e-4)
+    with pytest.raises(ApiError, match="odd"):
+        pcm_to_float(b"\x00\x00\x00")

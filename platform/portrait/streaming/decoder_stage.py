@@ -18,7 +18,6 @@ from torch import Tensor
 
 from portrait.layers.causal_conv import History
 from portrait.media.tensors import tensor_to_frames
-from portrait.streaming.portraits import Portrait
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
 from portrait.vae import VideoVAE
 
@@ -57,8 +56,13 @@ class DecoderStage:
         self.sessions: dict[str, DecoderSession] = {}
 
     @torch.no_grad()
-    def open(self, session_id: str, portrait: Portrait, state: bytes | None = None) -> None:
-        """Begins a session, or goes on with an exported one by replaying the latents of the decoder's reach.
+    def open(self, session_id: str, reference_features: Tensor, state: bytes | None = None) -> None:
+        """Opens a session, or continues an exported one by replaying the latents of the decoder's reach.
+
+        Args:
+            session_id: a name chosen by the caller.
+            reference_features: [M, C_f, h_f, w_f] of the portrait (`Portrait.reference_features`).
+            state: the result of `export`.
 
         Raises:
             ValueError: the session is open already, or the state is not this stage's.
@@ -68,7 +72,7 @@ class DecoderStage:
             raise ValueError(f"decoder stage: session {session_id!r} is open already")
         if len(self.sessions) >= self.max_sessions:
             raise StageFullError(f"decoder stage: all {self.max_sessions} sessions are taken")
-        features = portrait.reference_features.to(self.device, self.dtype)
+        features = reference_features.to(self.device, self.dtype)
         session = DecoderSession(
             reference_features=features,
             history=self.vae.decoder.initial_state(),

@@ -25,7 +25,6 @@ from portrait.generator.cache import KeyValueCache
 from portrait.generator.config import SamplingConfig
 from portrait.generator.model import Generator
 from portrait.generator.sampler import BlockSampler, block_noise
-from portrait.streaming.portraits import Portrait
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
 from portrait.timing import FRAMES_PER_BLOCK, LATENTS_PER_BLOCK, block_frame_range
 
@@ -85,25 +84,27 @@ class GeneratorStage:
         self.sessions: dict[str, GeneratorSession] = {}
 
     @torch.no_grad()
-    def open(self, session_id: str, portrait: Portrait, *, seed: int = 0, state: bytes | None = None) -> None:
-        """Begins a session, or goes on with an exported one.
+    def open(
+        self, session_id: str, reference_latents: Tensor, *, seed: int = 0, state: bytes | None = None
+    ) -> None:
+        """Opens a session, or continues an exported one.
 
         Args:
-            session_id: a name of the caller's.
-            portrait: whose references to follow.
-            seed: of the session's noise; an exported state brings its own.
-            state: what `export` gave.
+            session_id: a name chosen by the caller.
+            reference_latents: [M, C, h, w] of the portrait (`Portrait.reference_latents`).
+            seed: of the session's noise; an exported state has its own.
+            state: the result of `export`.
 
         Raises:
-            ValueError: the session is open already, the portrait has too many references or latents of another
-                shape, or the state is not this stage's.
+            ValueError: the session is open already, there are too many references or they have another shape, or the
+                state is not from this stage.
             StageFullError: there is no room for it.
         """
         if session_id in self.sessions:
             raise ValueError(f"generator stage: session {session_id!r} is open already")
         if len(self.sessions) >= self.max_sessions:
             raise StageFullError(f"generator stage: all {self.max_sessions} sessions are taken")
-        references = self._references(portrait)
+        references = self._references(reference_latents)
         config, size = self.config, self.config.latent_size
         cache = self.sampler.allocate(1, self.max_references)
         self.sampler.write_references(cache, references)
@@ -167,9 +168,9 @@ class GeneratorStage:
             raise UnknownSessionError("generator stage", session_id)
         return self.sessions[session_id]
 
-    def _references(self, portrait: Portrait) -> Tensor:
+    def _references(self, reference_latents: Tensor) -> Tensor:
         """Normalised reference latents [1, M, C, h, w]."""
-        latents = portrait.reference_latents.to(self.device, torch.float32)
+        latents = reference_latents.to(self.device, torch.float32)
         size = self.config.latent_size
         if latents.ndim != 4 or latents.shape[1:] != (self.config.latent_channels, size, size):
             raise ValueError(

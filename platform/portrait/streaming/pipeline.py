@@ -73,8 +73,8 @@ class PortraitPipeline:
         name = next(self._names)
         try:
             self.speech.open(name)
-            self.generator.open(name, portrait, seed=seed)
-            self.decoder.open(name, portrait)
+            self.generator.open(name, portrait.reference_latents, seed=seed)
+            self.decoder.open(name, portrait.reference_features)
             received = 0
             for piece in pieces:
                 received += len(piece)

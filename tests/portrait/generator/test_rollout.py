@@ -47,7 +47,7 @@ def test_from_noise_alone_it_is_what_a_stream_generates(generator, batch, monkey
         reference_features=torch.zeros(0),
         reference_latents=references,
     )
-    stage.open("one", portrait)
+    stage.open("one", portrait.reference_latents)
     features = np.asarray(first["speech"][0, 3:])  # a clip's first group has one frame
     blocks = []
     for start, end in ((0, 13), (13, 29), (29, 45)):  # the window's fourth block is nobody's history

@@ -58,7 +58,7 @@ def test_sessions_together_are_the_whole_decodes_of_each(vae, portraits):
         due = [i for i in range(3) if 0 <= step - i < BLOCKS]
         for i in due:
             if step == i:
-                stage.open(names[i], portraits[i])
+                stage.open(names[i], portraits[i].reference_features)
         results = stage.step([request(names[i], latents[i], step - i) for i in due])
         for i, result in zip(due, results, strict=True):
             frames[i].append(result)
@@ -69,20 +69,20 @@ def test_sessions_together_are_the_whole_decodes_of_each(vae, portraits):
 
 def test_export_and_import_after_any_block_change_nothing(vae, portraits):
     latents, stage, frames = latents_of(0), DecoderStage(vae), []
-    stage.open("a", portraits[1])
+    stage.open("a", portraits[1].reference_features)
     for block in range(BLOCKS):
         frames.append(stage.step([request("a", latents, block)])[0])
         state = stage.export("a")
         assert len(state) < 100_000
         stage = DecoderStage(vae)
-        stage.open("a", portraits[1], state)
+        stage.open("a", portraits[1].reference_features, state)
     assert_same_pictures(np.concatenate(frames), whole(vae, portraits[1], latents))
 
 
 def test_a_state_before_the_first_block_is_a_beginning(vae, portraits):
     stage, other = DecoderStage(vae), DecoderStage(vae)
-    stage.open("a", portraits[0])
-    other.open("a", portraits[0], stage.export("a"))
+    stage.open("a", portraits[0].reference_features)
+    other.open("a", portraits[0].reference_features, stage.export("a"))
     latents = latents_of(3)
     mine, theirs = (s.step([request("a", latents, 0)])[0] for s in (stage, other))
     np.testing.assert_array_equal(mine, theirs)
@@ -90,7 +90,7 @@ def test_a_state_before_the_first_block_is_a_beginning(vae, portraits):
 
 def test_state_does_not_grow(vae, portraits):
     stage, sizes, memory = DecoderStage(vae), [], []
-    stage.open("a", portraits[0])
+    stage.open("a", portraits[0].reference_features)
     for block in range(4):
         stage.step([request("a", latents_of(block), 0)])
         sizes.append(len(stage.export("a")))
@@ -101,9 +101,9 @@ def test_state_does_not_grow(vae, portraits):
 
 def test_wrong_use_is_told(vae, portraits):
     stage = DecoderStage(vae, max_sessions=1)
-    stage.open("a", portraits[0])
+    stage.open("a", portraits[0].reference_features)
     with pytest.raises(StageFullError):
-        stage.open("b", portraits[0])
+        stage.open("b", portraits[0].reference_features)
     with pytest.raises(UnknownSessionError):
         stage.step([request("b", latents_of(0), 0)])
     with pytest.raises(ValueError, match=r"latents must be \[64"):
@@ -111,4 +111,4 @@ def test_wrong_use_is_told(vae, portraits):
     with pytest.raises(ValueError, match="only once"):
         stage.step([request("a", latents_of(0), 0)] * 2)
     with pytest.raises(ValueError, match="session state"):
-        DecoderStage(vae).open("a", portraits[0], b"no state")
+        DecoderStage(vae).open("a", portraits[0].reference_features, b"no state")

@@ -32,7 +32,7 @@ def stage(generator, sampling):
 
 
 def alone(stage, portrait, blocks, seed=0):
-    stage.open("alone", portrait, seed=seed)
+    stage.open("alone", portrait.reference_latents, seed=seed)
     latents = [stage.step([request("alone", block, seed)])[0] for block in range(blocks)]
     stage.close("alone")
     return latents
@@ -89,7 +89,7 @@ def test_sessions_together_are_what_they_are_alone(stage, portraits):
         due = [i for i in range(3) if 0 <= step - i < 7]
         for i in due:
             if step == i:
-                stage.open(names[i], portraits[i], seed=i)
+                stage.open(names[i], portraits[i].reference_latents, seed=i)
         results = stage.step([request(names[i], step - i, i) for i in due])
         for i, result in zip(due, results, strict=True):
             latents[i].append(result)
@@ -100,17 +100,17 @@ def test_sessions_together_are_what_they_are_alone(stage, portraits):
 
 def test_export_and_import_after_any_block_change_nothing(generator, sampling, stage, portraits):
     expected = alone(stage, portraits[1], 9, seed=5)
-    stage.open("a", portraits[1], seed=5)
+    stage.open("a", portraits[1].reference_latents, seed=5)
     for block in range(9):
         latents = stage.step([request("a", block, 5)])[0]
         torch.testing.assert_close(latents, expected[block], **TOLERANCE)
         state = stage.export("a")
         stage = GeneratorStage(generator, sampling)
-        stage.open("a", portraits[1], state=state)
+        stage.open("a", portraits[1].reference_latents, state=state)
 
 
 def test_state_and_memory_do_not_grow(stage, portraits):
-    stage.open("a", portraits[0])
+    stage.open("a", portraits[0].reference_latents)
     sizes, memory = [], set()
     for block in range(14):
         stage.step([request("a", block)])
@@ -130,7 +130,7 @@ def test_seed_portrait_and_speech_each_matter(stage, portraits):
 
 def test_later_speech_changes_no_earlier_block(stage, portraits):
     base = alone(stage, portraits[0], 2)
-    stage.open("a", portraits[0])
+    stage.open("a", portraits[0].reference_latents)
     first = stage.step([request("a", 0)])[0]
     second = stage.step([request("a", 1, seed=9)])[0]
     assert torch.equal(first, base[0])
@@ -140,12 +140,12 @@ def test_later_speech_changes_no_earlier_block(stage, portraits):
 def test_wrong_use_is_told_and_changes_nothing(generator, sampling, portraits):
     stage = GeneratorStage(generator, sampling, max_sessions=1, max_references=2)
     with pytest.raises(ValueError, match="1 to 2 references, got 3"):
-        stage.open("a", portraits[1])
-    stage.open("a", portraits[0])
+        stage.open("a", portraits[1].reference_latents)
+    stage.open("a", portraits[0].reference_latents)
     with pytest.raises(StageFullError):
-        stage.open("b", portraits[0])
+        stage.open("b", portraits[0].reference_latents)
     with pytest.raises(ValueError, match="open already"):
-        stage.open("a", portraits[0])
+        stage.open("a", portraits[0].reference_latents)
     with pytest.raises(UnknownSessionError):
         stage.step([request("b", 0)])
     with pytest.raises(ValueError, match=r"block 0 must be \[13, 160\], got \[16, 160\]"):
@@ -158,7 +158,7 @@ def test_wrong_use_is_told_and_changes_nothing(generator, sampling, portraits):
     assert stage.step([]) == []
     stage.close("a")
     with pytest.raises(ValueError, match="session state"):
-        stage.open("a", portraits[0], state=b"no state")
+        stage.open("a", portraits[0].reference_latents, state=b"no state")
     assert not stage.sessions
 
 
@@ -173,12 +173,12 @@ def rolling(generator, sampling):
 def moved(stage, portrait, blocks, seed=5):
     """The stream of a session that moves to a new stage after every block."""
     latents = []
-    stage.open("a", portrait, seed=seed)
+    stage.open("a", portrait.reference_latents, seed=seed)
     for block in range(blocks):
         latents.append(stage.step([request("a", block, seed)])[0])
         state = stage.export("a")
         stage.close("a")
-        stage.open("a", portrait, state=state)
+        stage.open("a", portrait.reference_latents, state=state)
     stage.close("a")
     return latents
 
@@ -213,7 +213,7 @@ def test_rolling_sessions_together_are_what_they_are_alone_and_do_not_grow(rolli
         due = [row for row in range(2) if 0 <= step - 2 * row < 8]
         for row in due:
             if step == 2 * row:
-                rolling.open(f"{row}", portraits[row], seed=row)
+                rolling.open(f"{row}", portraits[row].reference_latents, seed=row)
         results = rolling.step([request(f"{row}", step - 2 * row, row) for row in due])
         for row, result in zip(due, results, strict=True):
             latents[row].append(result)
