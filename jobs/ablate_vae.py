@@ -21,22 +21,22 @@ from portrait.metrics.perceptual import LPIPS
 from portrait.storage import checkpoints
 
 Tables = Mapping[str, Sequence[ablation.Row]]
-"""Rows by the name of the benchmark."""
+"""Rows by the name of the clips table that was measured on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblateVAE(TrainVAE):
-    """Trains four VAEs alike, with and without CR-VA, each with 0 … 3 references and without any, and writes the
-    paper's table: L1, PSNR, ΔPSNR and LPIPS at M = 0 … 3.
+    """Trains four VAEs in the same way, with and without CR-VA, each with 0 … 3 references and without any, and writes
+    the paper's table: L1, PSNR, ΔPSNR and LPIPS at M = 0 … 3.
 
-    The budget (--steps or --minutes) is each model's own. --resume goes on where the job was stopped: finished models
-    are kept.
+    Each model gets the whole budget (--steps or --minutes). --resume continues where the job was stopped; finished
+    models are kept.
     """
 
     benchmarks: tuple[str, ...] = ()
-    """More clips tables to measure on, each a table of its own in the result; their held-out clips."""
+    """More clips tables whose held-out clips are measured; each gets its own table in the result."""
     count: int = 24
-    """Held-out clips of each table that are reconstructed at most, each whole."""
+    """Largest number of held-out clips of each table that are reconstructed, each in full length."""
 
 
 def main(config: AblateVAE) -> Tables:
@@ -44,7 +44,7 @@ def main(config: AblateVAE) -> Tables:
     if config.count < 1:
         raise ValueError(f"--count must be positive, got {config.count}")
     if config.init != "none":
-        raise ValueError("--init: the ablation's models all start from new weights")
+        raise ValueError("--init must be none: the ablation trains all models from new weights")
     task = vae_task(config)
     benchmarks = [
         HeldOutClips.of(uri, config.count) for uri in dict.fromkeys([task.clips, *config.benchmarks])
@@ -69,7 +69,7 @@ def main(config: AblateVAE) -> Tables:
 
 
 def open_run(config: AblateVAE, facts: Mapping[str, str]) -> tracking.Run:
-    """The run that the four are listed under: with --resume the one of before, so that what is finished stays there."""
+    """The run that the four models' runs are listed under; with --resume, the run of the interrupted job."""
     record = config.folder / "ablation_run.json"
     if config.resume and record.exists():
         return tracking.attach(**json.loads(record.read_text()))
@@ -82,7 +82,7 @@ def open_run(config: AblateVAE, facts: Mapping[str, str]) -> tracking.Run:
 def train_and_measure(
     config: AblateVAE, task: VAETask, settings: TrainingSettings, benchmarks: Sequence[HeldOutClips]
 ) -> tuple[Tables, dict[str, int]]:
-    """Each benchmark's rows, and the steps that each model made."""
+    """Each clips table's rows, and the optimiser steps of each model."""
     lpips = LPIPS(config.training.lpips_weights)
     steps: dict[str, int] = {}
     measured: dict[str, ablation.Measured] = {benchmark.name: {} for benchmark in benchmarks}
@@ -96,11 +96,11 @@ def train_and_measure(
         for benchmark in benchmarks:
             clips = benchmark.clips(task.preset.video.size)
             measured[benchmark.name][arm.name] = ablation.measure(vae, clips, arm.counts, lpips)
-    return {name: ablation.rows_of(figures) for name, figures in measured.items()}, steps
+    return {name: ablation.rows_of(metrics) for name, metrics in measured.items()}, steps
 
 
 def publish(folder: Path, run: tracking.Run, tables: Tables, facts: Mapping[str, str]) -> None:
-    """Writes the three files, logs them with every figure, and prints the tables."""
+    """Writes the three files, logs them and all metrics, and prints the tables."""
     text = ablation.markdown(tables, facts)
     (folder / "ablation.md").write_text(text)
     (folder / "ablation.csv").write_text(ablation.as_csv(tables))
@@ -109,8 +109,8 @@ def publish(folder: Path, run: tracking.Run, tables: Tables, facts: Mapping[str,
         run.log_artifact(folder / name)
     for number, rows in enumerate(tables.values()):
         for row in rows:
-            figures = {f"table{number}/psnr_{row.arm}": row.psnr, f"table{number}/l1_{row.arm}": row.l1}
-            run.log_metrics(figures, row.count)
+            metrics = {f"table{number}/psnr_{row.arm}": row.psnr, f"table{number}/l1_{row.arm}": row.l1}
+            run.log_metrics(metrics, row.count)
     print(text)
 
 

@@ -1,8 +1,8 @@
 """The command line that all jobs share: flags and `--help` from a typed dataclass, one clear line for a user's error.
 
-`run(main, Config)` is all that a job's last line needs. Exit codes: 0 for success, 2 for what the user can mend (an
-unknown flag or preset, a missing or broken file, a value out of range), 130 after Ctrl-C; anything else is a defect of
-ours and keeps its traceback.
+A job's last line is `run(main, Config)`. Exit codes: 0 for success, 2 for what the user can fix (an unknown flag or
+preset, a missing or broken file, a value out of range), 130 after Ctrl-C. Any other exception is a bug and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ USER_ERRORS = (
     IsADirectoryError,
     PermissionError,
 )
-"""What a user can mend. Defects of ours raise something else, or an assertion."""
+"""Exceptions that report what a user can fix; bugs raise others, or assertions."""
 
 
 def run(
     main: Callable[[Config], object], config_type: type[Config], args: Sequence[str] | None = None
 ) -> None:
-    """Parses `args` into `config_type`, calls `main` with it, and turns a user's error into one line.
+    """Parses `args` into `config_type`, calls `main` with it, and reports a user's error in one line.
 
     Args:
-        main: what the job does.
+        main: the job.
         config_type: frozen dataclass; its docstring and its fields' docstrings become `--help`.
         args: the arguments after the program's name; None takes those of the process.
 
     Raises:
-        SystemExit: with code 2 for an error that the user can mend, 130 after an interruption.
+        SystemExit: with code 2 for an error that the user can fix, 130 after an interruption.
     """
-    # Ray starts its processes with fork and exec at once, to which the warning does not apply.
+    # The warning is about fork without exec; Ray's processes call exec at once.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     try:
         main(parse(config_type, args))
@@ -60,7 +60,7 @@ def parse(config_type: type[Config], args: Sequence[str] | None = None) -> Confi
     """The configuration that the arguments describe.
 
     Raises:
-        ValueError: a flag is unknown, missing or has a wrong value; one line, where tyro draws a box.
+        ValueError: a flag is unknown, missing or has a wrong value; in one line, where tyro draws a box.
         SystemExit: with code 0 after `--help`.
     """
     box = io.StringIO()
@@ -97,9 +97,9 @@ def _preset_defaults(config_type: type, args: Sequence[str] | None) -> dict[str,
 
 
 def fail(error: Exception) -> NoReturn:
-    """Prints the error as one line on the standard error stream and leaves with code 2.
+    """Prints the error as one line on the standard error stream and exits with code 2.
 
-    `PORTRAIT_TRACEBACK=1` shows where it came from instead.
+    With `PORTRAIT_TRACEBACK=1` the exception is raised instead, to see where it came from.
     """
     if os.environ.get("PORTRAIT_TRACEBACK") == "1":
         raise error
@@ -108,7 +108,7 @@ def fail(error: Exception) -> NoReturn:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message in one line; one that was raised in a Ray task is told without the worker's traceback."""
+    """An error's message in one line, without the worker's traceback if it was raised in a Ray task."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
         return one_line(cause)
@@ -116,16 +116,16 @@ def one_line(error: BaseException) -> str:
 
 
 def _program() -> str:
-    """What the user typed to start the job, as `--help` shows it."""
+    """The command that started the job, as `--help` shows it."""
     script = Path(sys.argv[0])
     return f"python -m {script.parent.name}.{script.stem}" if script.suffix == ".py" else script.name
 
 
 def _unboxed(message: str) -> str:
-    """The boxed message of tyro as one line: without the frame, the box's title and the pointer to `--help`.
+    """The message in tyro's box as one line: without the frame, the title and the pointer to `--help`.
 
-    The frame is drawn with box characters, or with spaces and hyphens where there is no Unicode; there the title
-    is the first row, otherwise it stands in the frame itself.
+    The frame consists of box characters, and the title is part of it. Without Unicode it consists of spaces and
+    hyphens, and the title is the first row.
     """
     rows = [row.strip("│ ") for row in message.splitlines() if not row.startswith(("╭", "╰"))]
     if "╭" not in message:

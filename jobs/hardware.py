@@ -1,4 +1,4 @@
-"""Where a job computes, and what to call it beside its figures."""
+"""The device a job computes on, and its name for reports."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def chosen(device: Device) -> str:
-    """`cpu` or `cuda`; `auto` takes a GPU where there is one.
+    """`cpu` or `cuda`; `auto` takes a GPU if there is one.
 
     Raises:
-        ValueError: a GPU is asked for and there is none.
+        ValueError: `device` is `cuda` and torch can use no GPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: this machine has no GPU that torch can use")
@@ -24,5 +24,5 @@ def chosen(device: Device) -> str:
 
 
 def described(device: str) -> str:
-    """What figures were measured on."""
+    """Name of the GPU, or the CPU's architecture."""
     return torch.cuda.get_device_name() if device == "cuda" else f"CPU {platform.machine()}"

@@ -1,10 +1,10 @@
-"""What the machine must have before anything is installed: run by `make` with the bare system Python.
+"""Checks what the machine must have before anything is installed: run by `make` with the bare system Python.
 
     python3 jobs/preflight.py [--environment .venv]
 
-Prints the interpreter that the environment is to be made with on the standard output. What is missing, with how to get
-it, goes to the standard error stream, all of it at once, and the exit code is 1. Only the standard library is used, and
-only syntax that Python 3.8 still reads: an old interpreter must be able to say that it is too old.
+Prints the interpreter to create the environment with on the standard output. If something is missing, all of it is
+listed on the standard error stream with how to install it, and the exit code is 1. Uses only the standard library and
+syntax of Python 3.8, so that an old interpreter can report that it is too old.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROGRAM = "#include <vector>\nint main() { std::vector<int> v{1}; return v.size(
 
 
 class Interpreter(NamedTuple):
-    """A Python that answered."""
+    """A Python interpreter that ran the probe."""
 
     executable: str
     version: Tuple[int, ...]  # noqa: UP006
@@ -49,7 +49,7 @@ class Interpreter(NamedTuple):
 
 
 def main() -> int:
-    """Checks everything, reports everything; returns the exit code."""
+    """Runs all checks and reports all problems; returns the exit code."""
     parser = argparse.ArgumentParser(description="Checks what the machine must have before the installation.")
     parser.add_argument("--environment", type=Path, default=Path(".venv"), help="folder of the environment")
     environment = parser.parse_args().environment
@@ -58,7 +58,7 @@ def main() -> int:
     problems += check_compiler(os.environ.get("CXX"))
     problems += check_disk(environment)
     if problems or interpreter is None:
-        print("This machine lacks something; nothing was installed.", file=sys.stderr)
+        print("Requirements are missing; nothing was installed:", file=sys.stderr)
         for problem in problems:
             print(f"  - {problem}", file=sys.stderr)
         return 1
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def choose_interpreter(wanted: Optional[str]) -> Tuple[Optional[Interpreter], List[str]]:  # noqa: UP006, UP045
-    """The first interpreter that will do, and what is wrong if there is none."""
+    """The first interpreter that meets the requirements, or None with the problems found."""
     names = (wanted,) if wanted else INTERPRETERS
     answers = [answer for answer in map(probe_interpreter, names) if answer]
     recent = [answer for answer in answers if answer.version >= OLDEST_PYTHON]
@@ -78,7 +78,7 @@ def choose_interpreter(wanted: Optional[str]) -> Tuple[Optional[Interpreter], Li
         )
         return None, [
             f"Python {oldest} or newer ({found}). Debian, Ubuntu: apt install python3 python3-venv; "
-            f"another place: make PYTHON=/path/to/python{oldest}"
+            f"elsewhere: make PYTHON=/path/to/python{oldest}"
         ]
     complete = [answer for answer in recent if answer.has_venv]
     if complete:
@@ -89,7 +89,7 @@ def choose_interpreter(wanted: Optional[str]) -> Tuple[Optional[Interpreter], Li
 
 
 def probe_interpreter(name: str) -> Optional[Interpreter]:  # noqa: UP045
-    """What the interpreter of that name says of itself; None where it does not exist or does not start."""
+    """Version and modules of the interpreter of that name; None if it does not exist or does not start."""
     import json
 
     path = shutil.which(name)
@@ -106,7 +106,7 @@ def probe_interpreter(name: str) -> Optional[Interpreter]:  # noqa: UP045
 
 
 def check_compiler(wanted: Optional[str]) -> List[str]:  # noqa: UP006, UP045
-    """Nothing, if a C++ compiler compiles and links a program of C++17."""
+    """Problems with the C++ compiler, which must compile and link a C++17 program."""
     advice = "Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++"
     names = (wanted,) if wanted else COMPILERS
     path = next((found for found in map(shutil.which, names) if found), None)
@@ -129,7 +129,7 @@ def check_compiler(wanted: Optional[str]) -> List[str]:  # noqa: UP006, UP045
 
 
 def check_disk(environment: Path) -> List[str]:  # noqa: UP006
-    """Nothing, if there is room for the environment (unless it is there already) and for what a run writes."""
+    """Problems with disk space for the environment (if it is not installed yet) and for what a run writes."""
     installed = (environment / ".installed").exists()
     place = environment.absolute().parent
     problems = []

@@ -1,10 +1,10 @@
 """The paper's ablation of the VAE: reference guidance and causal residual video auto-encoding (CR-VA).
 
-Four models are trained alike (paper, "Ablation: reference guidance and causal residual video auto-encoding"): with and
-without CR-VA, each once with 0 … 3 references and once without any. A row of the table is one of them at one number of
-references M; its ΔPSNR is against the model without references and of the same resampling. Beyond the paper's rows, the
-models trained with references are also measured with none given (M = 0): what references are worth to one and the same
-model.
+Four models are trained in the same way (paper, "Ablation: reference guidance and causal residual video auto-encoding"):
+with and without CR-VA, each once with 0 … 3 references and once without any. A row of the table is one of them at one
+number of references M; its ΔPSNR is relative to the model that was trained without references and has the same
+resampling. Beyond the paper's rows, the models trained with references are also measured without any (M = 0), which
+shows what references are worth to one and the same model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from portrait.vae import VideoVAE
 NOT_MEASURED = "not measured"
 
 Measured = dict[str, dict[int, dict[str, float]]]
-"""`measure`'s figures of each arm, by the arm's name."""
+"""What `measure` returned for each arm, by the arm's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class Arm:
     """One of the four models."""
 
     name: str
-    """Names its folder and its runs."""
+    """Name of its folder and its runs."""
     label: str
-    """What the table calls it."""
+    """Name in the table."""
     residual: bool
     """Whether it has CR-VA."""
     references: bool
@@ -51,7 +51,7 @@ class Arm:
         return (0, 1, 2, 3) if self.references else (0,)
 
     def task(self, task: VAETask) -> VAETask:
-        """`task` with what this arm changes of it, and nothing else."""
+        """`task` with this arm's resampling and number of references."""
         vae = dataclasses.replace(task.preset.vae, residual_resampling=self.residual)
         training = task.training
         if not self.references:
@@ -75,30 +75,43 @@ class Row:
     arm: str
     """Name of the arm."""
     label: str
-    """What the table calls it."""
+    """Name in the table."""
     count: int
     """Number of references M."""
     l1: float
-    """Mean absolute error of pictures in [0, 1], as the paper's values must be."""
+    """Mean absolute error of frames in [0, 1], which the paper's values must refer to."""
     psnr: float
-    """Decibels."""
+    """In decibels."""
     delta: float | None
-    """PSNR over the model without references and of the same resampling; None for that model itself."""
+    """PSNR minus that of the model trained without references with the same resampling; None for that model itself."""
     lpips: float | None
-    """None where there are no backbone weights."""
+    """None without weights of the backbone."""
 
 
 @torch.no_grad()
 def measure(
     vae: VideoVAE, clips: Iterable[reconstruction.HeldOutClip], counts: Sequence[int], lpips: LPIPS
 ) -> dict[int, dict[str, float]]:
-    """Means over clips for each number of references: M → `l1`, `psnr` and, where it can be measured, `lpips`."""
+    """Reconstruction errors for each number of references.
+
+    Args:
+        vae: the model.
+        clips: held-out clips.
+        counts: numbers of references M.
+        lpips: left out of the result if its backbone has no weights.
+
+    Returns:
+        M → means over the clips of `l1` (frames in [0, 1]), `psnr` in decibels and `lpips`.
+
+    Raises:
+        ValueError: there are no clips.
+    """
     found: dict[int, dict[str, list[float]]] = {count: {} for count in counts}
     for clip in clips:
         truth = frames_to_tensor(clip.frames)[None]
         for count, video in reconstruction.reconstruct(vae, clip, counts).items():
             values = found[count]
-            # Pictures span [−1, 1] here and [0, 1] in the paper's table: half the error.
+            # Frames are in [−1, 1] here and in [0, 1] in the paper's table: half the error.
             values.setdefault("l1", []).append(float(l1(video[None], truth)) / 2)
             values.setdefault("psnr", []).append(float(psnr(video[None], truth)))
             if lpips.available:
@@ -109,9 +122,9 @@ def measure(
 
 
 def rows_of(measured: Measured) -> list[Row]:
-    """The table of one data set.
+    """The rows of one table.
 
-    Arms that are missing have no rows; without the arm trained on no references there is no ΔPSNR.
+    Arms that were not measured have no rows; without the arm that was trained without references, ΔPSNR is None.
     """
     base = {
         arm.residual: measured[arm.name][0]["psnr"]
@@ -120,24 +133,24 @@ def rows_of(measured: Measured) -> list[Row]:
     }
     rows = []
     for arm in ARMS:
-        for count, figures in measured.get(arm.name, {}).items():
+        for count, metrics in measured.get(arm.name, {}).items():
             has_base = arm.references and arm.residual in base
             rows.append(
                 Row(
                     arm=arm.name,
                     label=arm.label,
                     count=count,
-                    l1=figures["l1"],
-                    psnr=figures["psnr"],
-                    delta=figures["psnr"] - base[arm.residual] if has_base else None,
-                    lpips=figures.get("lpips"),
+                    l1=metrics["l1"],
+                    psnr=metrics["psnr"],
+                    delta=metrics["psnr"] - base[arm.residual] if has_base else None,
+                    lpips=metrics.get("lpips"),
                 )
             )
     return rows
 
 
 def markdown(tables: Mapping[str, Sequence[Row]], facts: Mapping[str, Any]) -> str:
-    """The tables, one a data set, under what they were measured with."""
+    """A list of `facts`, then one table for each clips table that was measured on."""
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     for name, rows in tables.items():
         lines += [
@@ -155,7 +168,7 @@ def markdown(tables: Mapping[str, Sequence[Row]], facts: Mapping[str, Any]) -> s
 
 
 def as_csv(tables: Mapping[str, Sequence[Row]]) -> str:
-    """The same rows as comma-separated values; an empty field was not measured."""
+    """The rows as comma-separated values; a field that was not measured is empty."""
     text = io.StringIO()
     names = ["data", *(field.name for field in dataclasses.fields(Row))]
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -166,7 +179,7 @@ def as_csv(tables: Mapping[str, Sequence[Row]]) -> str:
 
 
 def plot(tables: Mapping[str, Sequence[Row]]) -> np.ndarray:
-    """PSNR against the number of references, a panel a data set: uint8 [H, W, 3]."""
+    """PSNR against the number of references, one panel for each clips table: uint8 [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

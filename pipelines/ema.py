@@ -9,9 +9,13 @@ from torch import nn
 
 
 class WeightAverage:
-    """Averages weights into a module of its own; that module is what is evaluated and exported.
+    """Averages weights into a separate module, which is what is evaluated and exported.
 
-    After n steps the decay is min(decay, (1 + n) / (10 + n)), so that a young average forgets the initial weights.
+    After n steps the decay is min(decay, (1 + n) / (10 + n)), so that a new average soon forgets the initial weights.
+
+    Args:
+        module: becomes the average; in float32, evaluation mode and without gradients.
+        decay: decay per optimiser step.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -26,9 +30,9 @@ class WeightAverage:
         """Moves the average towards `weights`; buffers are copied.
 
         Args:
-            weights: in the order of the module's parameters.
-            buffers: in the order of the module's.
-            steps: optimiser steps since the last update; the decay is taken to this power.
+            weights: current weights, in the order of the module's parameters.
+            buffers: current buffers, in the order of the module's buffers.
+            steps: optimiser steps since the last update; the decay is raised to this power.
         """
         averages: list[torch.Tensor] = list(self.module.parameters())
         current = [
@@ -41,7 +45,7 @@ class WeightAverage:
         self.updates += steps
 
     def current_decay(self) -> float:
-        """Decay a step of the next update."""
+        """Decay per step at the next update."""
         return min(self.decay, (1 + self.updates) / (10 + self.updates))
 
     def state_dict(self) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""The DeepSpeed engine of a worker: ZeRO 0–3, bfloat16 on GPUs and float32 on CPUs, there by wish with products in
-bfloat16.
+"""The DeepSpeed engine of a worker: ZeRO stages 0 to 3; bfloat16 on GPUs, float32 on CPUs with optional bfloat16 matrix
+products.
 
-On CPUs the process group is gloo's and the optimiser is torch's AdamW, so nothing has to be compiled when training
-starts: DeepSpeed's shared-memory collectives would take their compiler 45 s and gain nothing at these sizes.
+On CPUs the process group is gloo's and the optimiser is torch's AdamW, so that nothing has to be compiled when training
+starts: compiling DeepSpeed's shared-memory collectives takes 45 s and gains nothing at these sizes.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def deepspeed_config(
     bfloat16: bool,
     autocast: bool = False,
 ) -> dict[str, Any]:
-    """DeepSpeed's configuration; the optimiser is ours and handed over ready-made.
+    """DeepSpeed's configuration; the optimiser is built by `build_optimizer` instead.
 
     Args:
-        zero_stage: what is split over the workers.
-        micro_batch: examples a worker and micro-step.
-        accumulation: micro-steps an optimiser step.
-        gradient_clip: bound on the gradient's norm.
+        zero_stage: ZeRO stage: what is split over the workers.
+        micro_batch: examples per worker and batch.
+        accumulation: batches per optimiser step.
+        gradient_clip: upper bound of the gradient's norm; 0 does not clip.
         bfloat16: weights and activations in bfloat16, float32 masters in the optimiser.
-        autocast: weights in float32, products of matrices and kernels in bfloat16.
+        autocast: weights in float32, matrix products and convolutions in bfloat16.
 
     Raises:
         ValueError: `zero_stage` is not one of 0, 1, 2, 3.
@@ -53,7 +53,6 @@ def deepspeed_config(
         "gradient_clipping": gradient_clip,
         "bf16": {"enabled": bfloat16},
         "torch_autocast": {"enabled": autocast, "dtype": "bfloat16"},
-        # Buckets as small as DeepSpeed's defaults are large would split no gradient of these models.
         "zero_optimization": {"stage": zero_stage, "overlap_comm": bfloat16 and zero_stage > 0},
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
@@ -69,7 +68,7 @@ def start_engine(module: nn.Module, config: dict[str, Any], optimizer: Optimizer
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if not gpu:
-        # "No native operator is usable": neither probed for with the compiler nor built.
+        # Reports every native operator as unusable, so that DeepSpeed neither probes for compilers nor builds any.
         deepspeed.ops.__compatible_ops__ = collections.defaultdict(bool)  # type: ignore[attr-defined]
     if not dist.is_initialized():
         _single_process_group(gpu)
@@ -90,7 +89,7 @@ def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.A
 
 
 def _single_process_group(gpu: bool) -> None:
-    """Ray Train's local mode (`num_workers=0`) makes no process group; DeepSpeed wants one."""
+    """Makes the process group that DeepSpeed needs and Ray Train's local mode (`num_workers=0`) does not make."""
     store = dist.HashStore()
     dist.init_process_group("nccl" if gpu else "gloo", store=store, rank=0, world_size=1)
     for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
@@ -98,7 +97,7 @@ def _single_process_group(gpu: bool) -> None:
 
 
 def leave_process_group() -> None:
-    """Ends the group that `start_engine` made; DeepSpeed forgets it too, so that this process can train again."""
+    """Destroys the group that `start_engine` made, also within DeepSpeed, so that this process can train again."""
     import deepspeed.comm
 
     if deepspeed.comm.is_initialized():
@@ -106,7 +105,10 @@ def leave_process_group() -> None:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels with weight decay; gains, biases and tokens (one dimension that counts) without."""
+    """Parameter groups: matrices and kernels with weight decay; gains, biases and tokens without.
+
+    Tokens such as [1, 1, D] count as vectors, since dimensions of size 1 are squeezed.
+    """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in trained if parameter.squeeze().ndim >= 2]
     others = [parameter for parameter in trained if parameter.squeeze().ndim < 2]
@@ -115,9 +117,9 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def full_weights(engine: Any) -> Iterator[torch.Tensor]:
-    """The model's weights in float32 in their order, whole, whatever ZeRO has split; all ranks must iterate.
+    """The model's unsplit weights in float32, in the order of its parameters; all ranks must iterate over all of them.
 
-    They come from the optimiser's float32 masters where the module itself holds bfloat16 or shards.
+    They come from the optimiser's float32 masters if the module itself holds bfloat16 or shards.
     """
     from deepspeed.utils import safe_get_full_fp32_param
 
@@ -129,21 +131,21 @@ def full_weights(engine: Any) -> Iterator[torch.Tensor]:
 
 
 def set_learning_rate(engine: Any, learning_rate: float) -> None:
-    """Learning rate of the next step, for all parameter groups."""
+    """Sets the learning rate of the next step in all parameter groups."""
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
 
 
 def save_engine(engine: Any, folder: Path) -> None:
-    """Writes this rank's part of the engine's state; all ranks call it, each with a folder of its own."""
+    """Writes this rank's part of the engine's state; all ranks call it, each with its own folder."""
     engine.save_checkpoint(str(folder), tag=_TAG)
 
 
 def load_engine(engine: Any, folder: Path) -> None:
-    """Loads what `save_engine` wrote, at the same number of ranks.
+    """Loads what `save_engine` wrote with the same number of ranks.
 
     Raises:
-        ValueError: the folder holds no engine state of this number of ranks.
+        ValueError: the folder has no engine state for this number of ranks.
     """
     loaded, _ = engine.load_checkpoint(str(folder), tag=_TAG)
     if loaded is None:

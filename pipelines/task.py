@@ -1,4 +1,4 @@
-"""What the trainer needs to know of a task: its model, its data, its loss, its measurements."""
+"""What the trainer needs from a task: its model, its data, its loss, its evaluation."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStage:
-    """A stretch of training with one kind of batch."""
+    """A part of training with one shape of batch and one learning-rate schedule."""
 
     name: str
-    """What progress lines call it."""
+    """Name in progress lines."""
     steps: int
     """Optimiser steps."""
     batch_size: int
-    """Examples a worker and (micro-)step."""
+    """Examples per worker and batch."""
     learning_rate: float
     """Peak learning rate."""
     cost: float = 1.0
-    """Relative cost of a step: how a limit in minutes is shared among the stages."""
+    """Relative cost of a step, by which a time limit is shared among the training stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataShard:
-    """Which part of the data a rank reads, and from where on."""
+    """Which part of the data a rank reads, and where it starts."""
 
     rank: int
-    """This worker."""
+    """Rank of this worker."""
     world_size: int
     """Number of workers."""
     seed: int
-    """Fixes the order of the data and every random draw from it."""
+    """Seed of the data's order and of every random choice of windows."""
     start_step: int = 0
-    """Batches of this stage that were already seen."""
+    """Batches of this training stage that were already read."""
     readers: int = 1
     """Threads that read and decode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Figures and pictures of one measurement."""
+    """Metrics and pictures of one evaluation."""
 
     metrics: Mapping[str, float]
     """Name to value."""
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Name to uint8 [H, W, 3]."""
     remarks: Mapping[str, str] = field(default_factory=dict)
-    """What was not measured, and why."""
+    """Metrics that were not measured, by name, and why."""
 
 
 class Task(Protocol):
@@ -65,25 +65,29 @@ class Task(Protocol):
 
     @property
     def kind(self) -> str:
-        """`vae`, `generator`: names the exported file and the experiment."""
+        """`vae`, `generator`, …: names the exported file and the tracked run."""
         ...
 
     @property
-    def stages(self) -> Sequence[TrainingStage]: ...
+    def stages(self) -> Sequence[TrainingStage]:
+        """Training stages in order."""
+        ...
 
     @property
-    def optimizer(self) -> OptimizerConfig: ...
+    def optimizer(self) -> OptimizerConfig:
+        """Optimiser, warm-up and weight average of all training stages."""
+        ...
 
     def params(self) -> dict[str, Any]:
-        """What is logged with the run and must be equal when a run is resumed."""
+        """Parameters that are logged with the run and must be the same when it is resumed."""
         ...
 
     def build(self) -> nn.Module:
-        """The model on the CPU, with its initial weights; the same on all ranks."""
+        """The model on the CPU with its initial weights; the trainer seeds PyTorch's global generator before."""
         ...
 
     def batches(self, stage_index: int, shard: DataShard) -> Iterator[Batch]:
-        """Endless CPU batches of a rank, the same from `start_step` on whether or not training was interrupted."""
+        """Endless batches of a rank on the CPU; with `start_step` they continue as if they had not been interrupted."""
         ...
 
     def loss(
@@ -101,9 +105,9 @@ class Task(Protocol):
         ...
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
-        """Measures the averaged weights on held-out data; called on rank 0."""
+        """Measures the averaged weights on held-out data; called on rank 0 only."""
         ...
 
     def export(self, model: nn.Module, path: Path, *, extra: Mapping[str, Any]) -> None:
-        """Writes the averaged weights with their configuration, atomically."""
+        """Writes the averaged weights with their configuration and `extra` to a model file, atomically."""
         ...

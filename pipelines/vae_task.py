@@ -1,11 +1,12 @@
 """Training of the reference-guided VAE (paper, "Implementation details"): progressive stages, L1 + LPIPS + KL.
 
-LPIPS needs backbone weights; where they are missing its weight is 0, which is warned of and logged. The number of
-references is drawn from (seed, step) alone, so that all ranks build the same graph.
+LPIPS needs weights of its backbone; without them its weight in the loss is 0, which is logged, with a warning. The
+number of references is drawn from (seed, step) alone, so that all ranks build the same graph.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,11 +51,11 @@ class VAETask:
     clips_version: int
     """Version of the table that is read, also after a resume."""
     training: VAETrainingConfig
-    """Loss weights, optimiser and stages; the preset's, or overridden."""
+    """Loss weights, optimiser and training stages; the preset's, or overridden."""
     init: str | None = None
     """A VAE file to start from; None for new weights."""
     sources: SourceMix = EVERY_SOURCE
-    """How often each source is visited, and up to which size."""
+    """How often each source is visited, and up to which frame size."""
     activation_checkpointing: bool = False
     """Whether activations are recomputed in the backward pass."""
     evaluation_clips: int = 6
@@ -85,7 +86,7 @@ class VAETask:
 
     @property
     def lpips_weight(self) -> float:
-        """λ2 as it is used: 0 without backbone weights."""
+        """λ2 as it is used: 0 without weights of the backbone."""
         return self.training.lpips_weight if find_backbone(self.training.lpips_weights) else 0.0
 
     def build(self) -> VideoVAE:
@@ -160,19 +161,19 @@ class VAETask:
 
     @cached_property
     def _lpips(self) -> LPIPS:
-        """LPIPS, outside the engine: it is not trained."""
+        """LPIPS, outside the engine because it is not trained."""
         return LPIPS(self.training.lpips_weights)
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
-        """PSNR and L1 for every number of references that it is trained with, on held-out clips; a picture of one."""
+        """Reconstruction of held-out clips with every number of references that is trained; a picture of one clip."""
         assert isinstance(model, VideoVAE)
         size = self.training.stages[stage_index].size
         clips = self._held_out(size)
         counts = range(self.training.max_references + 1)
-        figures = reconstruction_figures(model, clips, counts)
+        metrics = reconstruction_figures(model, clips, counts)
         sheet = reconstruction_sheet(clips[0], reconstruction.reconstruct(model, clips[0], counts))
         remarks = {} if self.lpips_weight else {"lpips": "not measured: needs LPIPS backbone weights"}
-        return Evaluation(metrics=figures, pictures={"reconstruction": sheet}, remarks=remarks)
+        return Evaluation(metrics=metrics, pictures={"reconstruction": sheet}, remarks=remarks)
 
     def _held_out(self, size: int) -> list[reconstruction.HeldOutClip]:
         table = open_clips(self.clips, self.clips_version)
@@ -189,16 +190,25 @@ class VAETask:
             "clips_version": self.clips_version,
             "lpips_weight": self.lpips_weight,
         }
-        checkpoints.save_model(path, model, kind="vae", preset=self.preset, extra={**made_from, **extra})
+        preset = dataclasses.replace(self.preset, vae_training=self.training)
+        checkpoints.save_model(path, model, kind="vae", preset=preset, extra={**made_from, **extra})
 
 
 def number_of_references(seed: int, step: int, most: int) -> int:
-    """How many references a step's batch shows: uniform on 0 … `most`, a function of (seed, step)."""
+    """The number of references of a step's batch: uniform on 0 … `most`, a function of (seed, step)."""
     return int(np.random.default_rng((seed, step, 1)).integers(0, most + 1))
 
 
 def reconstruction_sheet(clip: reconstruction.HeldOutClip, made: Mapping[int, torch.Tensor]) -> np.ndarray:
-    """Original, reconstructions for each M and their error maps, one row each: uint8 [H, W, 3]."""
+    """A picture of a clip's reconstructions.
+
+    Args:
+        clip: the original.
+        made: M → its reconstruction with M references, float [3, T, H, W] in [−1, 1].
+
+    Returns:
+        uint8 [H, W, 3]: rows of the references, the original, and each reconstruction with its error map.
+    """
     shown = np.linspace(0, len(clip.frames) - 1, min(SHEET_COLUMNS, len(clip.frames))).round().astype(int)
     original = clip.frames[shown]
     rows = [SheetRow(label="references", frames=clip.references), SheetRow(label="original", frames=original)]
@@ -220,6 +230,6 @@ def _stage(stage: VAETrainingStage) -> TrainingStage:
     )
 
 
-def _to_unit(pictures: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """uint8 pictures to [−1, 1], on the device: bytes travel, not floats."""
-    return (pictures.to(torch.float32) / 127.5 - 1).to(dtype)
+def _to_unit(frames: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 frames to [−1, 1], after the transfer to the device: bytes are a quarter of floats."""
+    return (frames.to(torch.float32) / 127.5 - 1).to(dtype)

@@ -1,7 +1,7 @@
 """Experiment tracking in MLflow: parameters, curves, pictures and models of a run.
 
-A run is created once, in the driver, and written to from any process that holds its `Run`: a worker that was restarted
-goes on with the same run instead of opening another. Plain `file:` stores are gone from MLflow 3, so without a server
+A run is created once, in the driver, and written to from any process that holds its `Run`: a restarted worker continues
+the same run instead of opening another. MLflow 3 has no plain `file:` stores, so without a server
 (`MLFLOW_TRACKING_URI`) the store is an SQLite file in the output folder with its artifacts beside it.
 """
 
@@ -26,13 +26,13 @@ _PARAMS_AT_ONCE = 100
 
 
 def tracking_uri(output: str | Path) -> str:
-    """Where runs are kept: `MLFLOW_TRACKING_URI` where it is set, else an SQLite file in the output folder."""
+    """Where runs are stored: `MLFLOW_TRACKING_URI` if it is set, otherwise an SQLite file in the output folder."""
     return os.environ.get(TRACKING_URI_VARIABLE) or f"sqlite:///{Path(output).absolute() / 'mlflow.db'}"
 
 
 @cache
 def _client(uri: str) -> Any:
-    # MLflow takes seconds to import and prints every migration of a fresh SQLite file.
+    # MLflow takes seconds to import, and logs every migration of a new SQLite file.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
@@ -44,7 +44,7 @@ def _client(uri: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A handle on one tracked run; small and picklable, so that it travels to the workers."""
+    """A handle on one tracked run, small and picklable, so that it can be sent to workers."""
 
     run_id: str
     """MLflow's id of the run."""
@@ -52,14 +52,14 @@ class Run:
     """Tracking URI of the store that holds it."""
 
     def __enter__(self) -> Self:
-        """Within `with` the run ends where the block does, as failed if an error or an interruption ended it."""
+        """The run ends with the `with` block, as failed if an exception ended the block."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.finish(failed=kind is not None)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Parameters, nested ones by dotted names; a parameter can't be changed once logged."""
+        """Logs parameters, nested ones by dotted names; a logged parameter can't be changed."""
         from mlflow.entities import Param
 
         flat = [Param(key, str(value)[:_LONGEST_PARAM]) for key, value in flatten(params).items()]
@@ -67,7 +67,7 @@ class Run:
             _client(self.uri).log_batch(self.run_id, params=flat[start : start + _PARAMS_AT_ONCE])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Points of the curves at an optimiser step; what is not finite is logged as the tag `not_finite.<name>`."""
+        """Logs each metric at `step`; a value that is not finite sets the tag `not_finite.<name>` instead."""
         from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
@@ -82,7 +82,7 @@ class Run:
         _client(self.uri).log_batch(self.run_id, metrics=finite, tags=others)
 
     def log_image(self, image: np.ndarray, name: str) -> None:
-        """A picture, uint8 [H, W, 3], as the artifact `<name>` (`eval/step_001000.png`)."""
+        """Stores a picture, uint8 [H, W, 3], as the artifact `name` (such as `eval/step_001000.png`)."""
         from PIL import Image
 
         with tempfile.TemporaryDirectory() as folder:
@@ -91,11 +91,11 @@ class Run:
             self.log_artifact(path, str(Path(name).parent))
 
     def log_artifact(self, path: str | Path, folder: str | None = None) -> None:
-        """A file as an artifact of the run, in an optional folder among its artifacts."""
+        """Stores a file as an artifact, optionally in a folder among the run's artifacts."""
         _client(self.uri).log_artifact(self.run_id, str(path), None if folder in (None, ".") else folder)
 
     def log_dict(self, values: Mapping[str, Any], name: str) -> None:
-        """A dictionary as a JSON artifact (`evaluation.json`)."""
+        """Stores a dictionary as a JSON artifact (such as `evaluation.json`)."""
         _client(self.uri).log_dict(self.run_id, dict(values), name)
 
     def log_text(self, text: str, name: str) -> None:
@@ -103,7 +103,7 @@ class Run:
         _client(self.uri).log_text(self.run_id, text, name)
 
     def set_tag(self, key: str, value: str) -> None:
-        """A searchable remark on the run."""
+        """Sets a tag, which runs can be searched by."""
         _client(self.uri).set_tag(self.run_id, key, value)
 
     def metrics(self) -> dict[str, float]:
@@ -111,7 +111,7 @@ class Run:
         return dict(_client(self.uri).get_run(self.run_id).data.metrics)
 
     def history(self, metric: str) -> list[tuple[int, float]]:
-        """A curve as (step, value) in the order of the steps."""
+        """A metric's curve as (step, value), in the order of the steps."""
         points = _client(self.uri).get_metric_history(self.run_id, metric)
         return sorted((point.step, point.value) for point in points)
 
@@ -126,11 +126,11 @@ def start_run(
     """Creates a run; the driver does this, once.
 
     Args:
-        experiment: the MLflow experiment, created where it is missing.
-        name: the run's name in MLflow's pages.
-        params: parameters, nested dictionaries allowed.
-        output: folder of the SQLite store and its artifacts, where no server is set.
-        parent: a run that this one is part of: it goes to the same store and is listed under it.
+        experiment: the MLflow experiment, created if it does not exist.
+        name: the run's name.
+        params: parameters; dictionaries may be nested.
+        output: folder of the SQLite store and its artifacts, used if no server is set.
+        parent: a run that this one is part of: it is listed under it, in the same store.
     """
     uri = parent.uri if parent else tracking_uri(output)
     client = _client(uri)
@@ -148,10 +148,10 @@ def start_run(
 
 
 def attach(run_id: str, uri: str) -> Run:
-    """The run of that id, to go on with; marks it as running again.
+    """An existing run, marked as running again.
 
     Raises:
-        ValueError: the store has no such run.
+        ValueError: the store has no run of that id.
     """
     from mlflow.exceptions import MlflowException
 

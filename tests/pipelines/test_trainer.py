@@ -28,7 +28,7 @@ from portrait.vae import VideoVAE
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BreakingTask(VAETask):
-    """Fails once at a step, as if a machine had died."""
+    """Fails once at a step, as if a machine had crashed."""
 
     marker: str
     break_at: int
@@ -69,12 +69,15 @@ def test_in_this_process_all_stages_run_and_all_is_tracked(
     micro_clips: str, micro_preset: Preset, output: str
 ) -> None:
     settings = TrainingSettings(output=output, workers=0, evaluate_steps=3)
-    result = fit(task_on(micro_clips, micro_preset), settings)
+    task = task_on(micro_clips, micro_preset)
+    task = dataclasses.replace(task, training=dataclasses.replace(task.training, kl_weight=1e-4))
+    result = fit(task, settings)
 
     assert result.steps == 7
     assert isinstance(checkpoints.load_vae(result.weights, preset=micro_preset), VideoVAE)
     header = checkpoints.read_header(result.weights)
     assert header.extra["step"] == 7
+    assert header.preset.vae_training == task.training
     assert header.extra["clips_version"] == 1
     names = ("psnr", "l1", "motion_within", "motion_between")
     assert set(result.metrics) == {f"{name}_m{count}" for name in names for count in range(4)}
