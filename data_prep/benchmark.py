@@ -36,25 +36,26 @@ from data_prep.transcoding import Transcode
 from portrait.faces import portrait_crop, track_faces
 from portrait.media.audio import encode_flac
 from portrait.media.mp4 import encode_video
-from portrait.media.picture import Picture, ReducedPictures, grey_levels
-from portrait.media.video import iter_pictures, read_soundtrack
+from portrait.media.planar_frame import PlanarFrame, ReducedFrames, grey_levels
+from portrait.media.soundtrack import read_soundtrack
+from portrait.media.video import iter_planar_frames
 from portrait.storage.clips import write_clips
 
 _QUALITY = [
     value for name, value in vars(quality).items() if isinstance(value, FunctionType) and name[0] != "_"
 ]
 STAGES: dict[str, Sequence[Callable[..., Any]]] = {
-    "decode pictures": (iter_pictures,),
-    "small copies": (Picture.reduced,),
+    "decode pictures": (iter_planar_frames,),
+    "small copies": (PlanarFrame.reduced,),
     "shots": (ShotDetector.push,),
     "face detection and track": (track_faces,),
-    "crop": (portrait_crop, Picture.square),
+    "crop": (portrait_crop, PlanarFrame.square),
     "encode H.264": (encode_video,),
     "sound in and out": (read_soundtrack, encode_flac),
     "quality": (*_QUALITY, grey_levels, speech_ratio),
     "Lance write": (write_clips,),
 }
-"""What the chain's time goes to: functions, of which none calls another but for `track_faces` → `Picture.reduced`."""
+"""What the chain's time goes to: functions, of which only `track_faces` calls another (`PlanarFrame.reduced`)."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def profiled(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
         return sum(entries[key][3] for key in keys if key in entries)
 
     spent = {stage: spent_in(*functions) for stage, functions in STAGES.items()}
-    spent["face detection and track"] -= spent_in(ReducedPictures.__getitem__)
+    spent["face detection and track"] -= spent_in(ReducedFrames.__getitem__)
     return {**spent, "the rest": total - sum(spent.values())}, result
 
 

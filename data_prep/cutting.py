@@ -34,8 +34,10 @@ from portrait.faces import (
     track_faces,
 )
 from portrait.media.audio import encode_flac
-from portrait.media.picture import Picture, ReducedPictures, grey_levels
-from portrait.media.video import encode_video, iter_pictures, read_soundtrack
+from portrait.media.mp4 import encode_video
+from portrait.media.planar_frame import PlanarFrame, ReducedFrames, grey_levels
+from portrait.media.soundtrack import read_soundtrack
+from portrait.media.video import iter_planar_frames
 from portrait.metrics.synchrony import MAX_OFFSET
 from portrait.storage.clips import GROUP_OF_PICTURES
 from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, whole_latent_frames
@@ -54,7 +56,7 @@ class _Stretch:
 
     first: int
     """Its first frame, counted from the file's beginning at 25 frames/s."""
-    pictures: list[Picture]
+    pictures: list[PlanarFrame]
     """T pictures, T = 1 + a multiple of 4."""
     region: tuple[int, int, int, int]
     """(x, y, width, height) in which the person is, in pixels of these pictures."""
@@ -110,7 +112,7 @@ def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> I
     shots = None if settings.shot_threshold is None else ShotDetector(settings.shot_threshold, FRAME_RATE)
     beginning = first = round(footage.start_s * FRAME_RATE)
     seconds = None if footage.end_s is None else footage.end_s - footage.start_s
-    held: list[Picture] = []
+    held: list[PlanarFrame] = []
     scale = 1
 
     def stretch(length: int) -> _Stretch:
@@ -121,7 +123,7 @@ def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> I
             region = (x // scale, y // scale, w // scale, h // scale)
         return _Stretch(first=first, pictures=pictures, region=region)
 
-    pictures = iter_pictures(
+    pictures = iter_planar_frames(
         media, FRAME_RATE, start_s=beginning / FRAME_RATE, max_seconds=seconds, name=footage.label
     )
     for picture in pictures:
@@ -145,7 +147,7 @@ def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> I
         yield stretch(min(len(held), longest))
 
 
-def _scale(picture: Picture) -> int:
+def _scale(picture: PlanarFrame) -> int:
     """Power of two by which a picture is made smaller as it is read."""
     scale = 1
     while max(picture.height, picture.width) // scale > LONGEST_SIDE:
@@ -162,7 +164,7 @@ def _track(stretch: _Stretch, settings: CutSettings, name: str) -> FaceTrack:
         raise NoFaceError(f"{name}: the region {x, y, w, h} lies outside the {width}×{height} picture")
     detector = _detector(settings.detector)
     scale = min(1.0, detector.working_size / max(x1 - x0, y1 - y0))
-    small = ReducedPictures(stretch.pictures, (x0, y0, x1 - x0, y1 - y0), detector.working_size)
+    small = ReducedFrames(stretch.pictures, (x0, y0, x1 - x0, y1 - y0), detector.working_size)
     track = track_faces(small, detector, every=settings.detect_every, name=name)
     if track.found < settings.min_face_found:
         raise NoFaceError(
@@ -205,7 +207,7 @@ def _portrait_row(
         "face_size": float(np.median(track.boxes[:, 2])),
         "face_found": track.found,
         "brightness": quality.brightness(grey, boxes),
-        "other_faces": track.rivals,
+        "other_faces": track.other_faces,
         "speech_ratio": speech_ratio(sound),
         "sync_confidence": confidence,
         "sync_offset": offset,

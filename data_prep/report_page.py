@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_prep.filters import Filters
 from data_prep.report import Report
-from portrait.media.video import decode_window
+from portrait.media.random_access import decode_window
 from portrait.storage.clips import ClipTable
 
 _THUMBNAILS = 48

@@ -9,13 +9,13 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from portrait.media.mp4 import rgb_pixels
-from portrait.media.picture import Picture
+from portrait.media.planar_frame import PlanarFrame
 from portrait.metrics.synchrony import Synchrony, measure_synchrony, sync_square
 from portrait.metrics.syncnet import FACE_SIZE, SyncNet, load_syncnet
 
 
 def sync_of(
-    pictures: Sequence[Picture], boxes: np.ndarray, sound: np.ndarray, weights: str
+    pictures: Sequence[PlanarFrame], boxes: np.ndarray, sound: np.ndarray, weights: str
 ) -> Synchrony | None:
     """Measures a clip.
 

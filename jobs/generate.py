@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from jobs.command_line import run
 from portrait import presets
-from portrait.faces import crop_portrait_image
+from portrait.faces import crop_portrait
 from portrait.generator.config import SamplingConfig
 from portrait.media.audio import read_audio
-from portrait.media.image import read_image
+from portrait.media.image_file import read_image_file
 from portrait.media.mp4 import write_mp4
 from portrait.speech import build_speech_encoder
 from portrait.storage.checkpoints import ModelHeader, load_generator, load_vae, read_header
@@ -73,7 +73,7 @@ def main(config: GenerateConfig) -> None:
     audio = _read_speech(config)
     pipeline, vae_header = _load_pipeline(config)
     size = vae_header.preset.video.size
-    pictures = [crop_portrait_image(read_image(path), size, name=str(path)) for path in config.portrait]
+    pictures = [crop_portrait(read_image_file(path), size, name=str(path)) for path in config.portrait]
     vae = pipeline.decoder.vae
     portrait = prepare_portrait(vae, pictures, vae_version=vae_header.version, size=size)
 

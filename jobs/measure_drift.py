@@ -18,11 +18,11 @@ from jobs import command_line, hardware
 from pipelines import drift
 from pipelines.evaluation import UNSEEN_IDENTITIES
 from portrait import tracking
-from portrait.faces import crop_portrait_image
+from portrait.faces import crop_portrait
 from portrait.generator import SamplingConfig
 from portrait.media.audio import read_audio
 from portrait.media.contact_sheet import SheetRow, contact_sheet, save_png
-from portrait.media.image import read_image
+from portrait.media.image_file import read_image_file
 from portrait.metrics.identity import embedder_of
 from portrait.speech import build_speech_encoder
 from portrait.speech.encoder import Samples
@@ -81,7 +81,7 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
     vae = checkpoints.load_vae(config.vae).to(device)
     headers = _headers(config, header.version)
     if config.portrait:
-        pictures = [crop_portrait_image(read_image(path), size, name=str(path)) for path in config.portrait]
+        pictures = [crop_portrait(read_image_file(path), size, name=str(path)) for path in config.portrait]
     else:
         pictures = [render_clip(UNSEEN_IDENTITIES, 0.2, size=size).frames[0]]
     portrait = prepare_portrait(vae, pictures, vae_version=header.version, size=size)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from ray.serve.handle import DeploymentHandle
 
-from portrait.media.stream import EncodedBlock, H264BlockEncoder
+from portrait.media.h264 import EncodedBlock, H264BlockEncoder
 from portrait.storage.checkpoints import load_vae, read_header
 from portrait.streaming.decoder_stage import DecoderRequest, DecoderStage
 from portrait.timing import FRAME_RATE

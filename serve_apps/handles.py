@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from portrait.media.stream import EncodedBlock
+from portrait.media.h264 import EncodedBlock
 from serve_apps.errors import ApiError
 from serve_apps.messages import ModelFacts, SessionSettings, SpokenBlock, StageReply, UploadedImage
 from serve_apps.protocol import PortraitInfo

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from portrait.faces import HaarDetector, NoFaceError, crop_portrait_image
-from portrait.media.image import read_image
+from portrait.faces import HaarDetector, NoFaceError, crop_portrait
+from portrait.media.image_file import read_image_file
 from portrait.storage.checkpoints import load_vae, read_header
 from portrait.streaming.portraits import Portrait, prepare_portrait
 from serve_apps.arguments import StreamArgs
@@ -115,7 +115,7 @@ class PortraitRegistry:
             message = f"{image.name}: {len(image.content)} bytes, expected at most {limit}"
             raise ApiError("too_large", message, 413)
         try:
-            return crop_portrait_image(read_image(image.content, name=image.name), self._size, self._detector)
+            return crop_portrait(read_image_file(image.content, name=image.name), self._size, self._detector)
         except NoFaceError as error:
             raise ApiError("no_face", _named(image.name, error)) from error
         except ValueError as error:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from PIL import Image
 from safetensors.numpy import load, save
 
-from portrait.media.image import read_image
+from portrait.media.image_file import read_image_file
 
 PORTRAITS_SCHEMA = pa.schema(
     [
@@ -107,7 +107,7 @@ class PortraitStore:
             name=row["name"],
             created=row["created"],
             consent=json.loads(row["consent"]),
-            pictures=np.stack([read_image(picture, name=portrait_id) for picture in row["pictures"]]),
+            pictures=np.stack([read_image_file(picture, name=portrait_id) for picture in row["pictures"]]),
             vae_version=row["vae_version"],
             features=load(row["features"]),
         )

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from portrait.media.stream import EncodedBlock
+from portrait.media.h264 import EncodedBlock
 from serve_apps.errors import ApiError
 from serve_apps.handles import StageHandle, StageHandles
 from serve_apps.messages import SessionSettings, SpokenBlock, StageReply

@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
-from portrait.media.stream import FragmentedMP4Muxer
+from portrait.media.fragmented_mp4 import FragmentedMP4Muxer
 from portrait.timing import FIRST_BLOCK_FRAMES, FRAME_RATE, FRAMES_PER_BLOCK, SAMPLE_RATE
 from serve_apps.auth import ApiKeys
 from serve_apps.errors import ApiError

@@ -17,7 +17,8 @@ from typing import Protocol
 
 import numpy as np
 
-from portrait.media.stream import EncodedBlock, FragmentedMP4Muxer
+from portrait.media.fragmented_mp4 import FragmentedMP4Muxer
+from portrait.media.h264 import EncodedBlock
 from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, block_frame_range
 from serve_apps.audio_queue import AudioQueue, TakenAudio
 from serve_apps.limits import Limits

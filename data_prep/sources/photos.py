@@ -164,12 +164,12 @@ def _render_photo(path: str, digest: str, clips: list[str], seconds: float, land
 
     from portrait.faces import NoFaceError
     from portrait.faces.landmarks import FaceLandmarker
-    from portrait.media.image import read_image
+    from portrait.media.image_file import read_image_file
     from portrait.synthetic import render_photo, write_clip
 
     cv2.setNumThreads(1)
     try:
-        picture = read_image(path)
+        picture = read_image_file(path)
         landmarks = FaceLandmarker(landmarker).find(picture)
     except (NoFaceError, ValueError, OSError) as error:
         return str(error).removeprefix(f"{path}: ")

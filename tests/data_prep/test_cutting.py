@@ -9,7 +9,10 @@ from data_prep.cutting import cut_file
 from data_prep.filters import Filters
 from data_prep.sources import Footage
 from portrait.media.audio import decode_flac
-from portrait.media.video import decode_window, read_soundtrack, read_video, write_mp4
+from portrait.media.mp4 import write_mp4
+from portrait.media.random_access import decode_window
+from portrait.media.soundtrack import read_soundtrack
+from portrait.media.video import read_video
 
 SETTINGS = CutSettings(size=64)
 

@@ -39,8 +39,8 @@ SETTINGS = CutSettings(size=64)
 HOURS = 10 * 3600
 NAMES_THE_DAMAGE = (
     r"^(not a readable video or sound file|damaged[ ,]|cut off|the sound is cut off|the file is empty|"
-    r"the sound track is empty|has no video track|no audio track|no picture could be decoded|"
-    r"the picture's size changes|sound changes|shorter than|no face|a face in only|other_faces)"
+    r"the sound track is empty|has no video track|no audio track|no frame could be decoded|"
+    r"the frame size changes|sound changes|shorter than|no face|a face in only|other_faces)"
 )
 
 
@@ -172,7 +172,7 @@ class Maker:
                 self.put(f"hours in {box}{suffix}", bytes(data), Case(fate="kept", person=number))
         # The first entry of an edit list with a media time of -1 is how long its track waits.
         delays: tuple[dict[str, Any], ...] = ({"begin": Fraction(1, 2)}, {"sound_start": Fraction(1, 2)})
-        apart = Case(fate="left out", words="^damaged, the sound begins at [0-9]+ s and the pictures at")
+        apart = Case(fate="left out", words="^damaged, the sound begins at [0-9]+ s and the video at")
         for number, late in enumerate(delays):
             data = bytearray(self.film(".mp4", number, **late))
             (waits,) = [

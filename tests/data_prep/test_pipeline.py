@@ -17,7 +17,8 @@ from data_prep.cutting import cut_file
 from data_prep.pipeline import prepare, survey
 from data_prep.sources import FolderSource, HDTFSource, open_source
 from data_prep.splits import Splits
-from portrait.media.video import read_video, write_mp4
+from portrait.media.mp4 import write_mp4
+from portrait.media.video import read_video
 from portrait.storage.clips import ClipTable
 
 pytestmark = pytest.mark.usefixtures("ray_session")

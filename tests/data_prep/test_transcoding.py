@@ -16,7 +16,8 @@ from data_prep.cut_settings import CutSettings
 from data_prep.transcoding import PRESET, transcoder
 from portrait.media.audio import read_audio
 from portrait.media.mp4 import encode_video
-from portrait.media.video import iter_frames, probe, read_soundtrack
+from portrait.media.soundtrack import read_soundtrack
+from portrait.media.video import iter_frames, probe
 
 SETTINGS = CutSettings(size=64)
 WAYS = [

@@ -9,7 +9,7 @@ from pipelines import talking
 from pipelines.reconstruction import HeldOutClips
 from portrait.generator import Generator
 from portrait.media.audio import encode_flac
-from portrait.media.video import encode_video
+from portrait.media.mp4 import encode_video
 from portrait.metrics.synchrony import synchrony_of_video
 from portrait.metrics.syncnet import SyncNet
 from portrait.presets import Preset

@@ -95,7 +95,7 @@ async def test_errors_reach_the_python_client_in_words(application, talk, tmp_pa
     with pytest.raises(StreamError, match="no portrait 'ffffffffffffffff'"):
         await stream_file(application, "f" * 16, talk.wav, tmp_path / "out.mp4")
     (tmp_path / "notes.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"notes\.png: not a picture"):
+    with pytest.raises(ValueError, match=r"notes\.png: not an image file"):
         register_portrait(application, [tmp_path / "notes.png"])
     with pytest.raises(ValueError, match="consent"):
         register_portrait(application, [talk.picture], consent=False)

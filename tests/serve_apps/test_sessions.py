@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from portrait.media.stream import H264BlockEncoder
+from portrait.media.h264 import H264BlockEncoder
 from portrait.speech import LogMelEncoder
 from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
 from serve_apps.errors import ApiError

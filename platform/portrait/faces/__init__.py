@@ -9,7 +9,7 @@ from portrait.faces.crop import (
     CropBox,
     Framing,
     apply_crop,
-    crop_portrait_image,
+    crop_portrait,
     portrait_crop,
 )
 from portrait.faces.detector import Face, FaceDetector, HaarDetector, NoFaceError, YuNetDetector
@@ -27,7 +27,7 @@ __all__ = [
     "NoFaceError",
     "YuNetDetector",
     "apply_crop",
-    "crop_portrait_image",
+    "crop_portrait",
     "portrait_crop",
     "track_faces",
 ]

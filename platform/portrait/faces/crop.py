@@ -142,7 +142,7 @@ def _crop_one(frame: np.ndarray, crop: CropBox, size: int) -> np.ndarray:
     return cv2.resize(inside, (size, size), interpolation=how)
 
 
-def crop_portrait_image(
+def crop_portrait(
     image: np.ndarray, size: int, detector: FaceDetector | None = None, *, name: str = "picture"
 ) -> np.ndarray:
     """Cuts the portrait of the main face (the largest sure one) out of a still picture.

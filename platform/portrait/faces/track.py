@@ -29,7 +29,7 @@ class FaceTrack:
     """float32 [T, 4]: (x, y, w, h) a frame, smoothed."""
     found: float
     """Share of the searched frames in which this face was detected, 0…1."""
-    rivals: float
+    other_faces: float
     """Share of the frames searched as a whole with another lasting face at least 60 % as wide: two people in the
     picture."""
 
@@ -95,7 +95,7 @@ def track_faces(
     return FaceTrack(
         boxes=_fill(main, length, window=round(_SMOOTHING_SECONDS * fps)),
         found=len(main.times) / searched,
-        rivals=len(rival_times) / wholly,
+        other_faces=len(rival_times) / wholly,
     )
 
 

@@ -1,7 +1,7 @@
 """H.264 in MP4 as the tables keep clips: constant rate, a closed group of pictures every 16 frames, no B-frames.
 
-Frame i then has timestamp i/fps and depends on no frame before its key frame, which is what makes a random window cheap
-to decode (`random_access`): training asks for a few frames of a clip thousands of times. Letters: `T` frames, `H W`.
+Frame i then has timestamp i/fps and depends on no frame before its key frame, which makes a random window cheap to
+decode (`random_access`). Letters: `T` frames, `H W`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ BT709 = 1
 LIMITED_RANGE = 1
 AAC_RATE = 48_000
 EXACT_RGB = int(Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND)
-"""How to make RGB of decoded pictures: without these flags FFmpeg truncates, and every pass darkens by 1.3 levels."""
+"""How to convert decoded frames to RGB: without these flags FFmpeg truncates, and every pass darkens by 1.3 levels."""
 
 
-def yuv_frame(picture: np.ndarray, convert: VideoReformatter) -> VideoFrame:
+def yuv_frame(rgb: np.ndarray, convert: VideoReformatter) -> VideoFrame:
     """Converts RGB uint8 [H, W, 3] to a 4:2:0 frame, BT.709, limited range, tagged so that players agree."""
-    rgb = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     frame = convert.reformat(
-        rgb,
+        VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"),
         format="yuv420p",
         dst_colorspace=BT709,
         dst_color_range=LIMITED_RANGE,
@@ -49,14 +48,14 @@ def yuv_frame(picture: np.ndarray, convert: VideoReformatter) -> VideoFrame:
 
 
 def tag_frame(frame: VideoFrame) -> VideoFrame:
-    """Says of a frame's colours what nothing but the file's headers say else; returns it."""
+    """Tags a frame's primaries and transfer as BT.709 (FFmpeg's scaler sets matrix and range only); returns it."""
     frame.color_primaries = BT709
     frame.color_trc = BT709
     return frame
 
 
 def tag_colours(context: av.VideoCodecContext) -> None:
-    """Writes into an encoder's headers what `yuv_frame` makes."""
+    """Writes the colour space of `yuv_frame` into an encoder's headers."""
     context.colorspace = context.color_primaries = context.color_trc = BT709
     context.color_range = LIMITED_RANGE
 
@@ -72,14 +71,14 @@ def rgb_pixels(
 ) -> np.ndarray:
     """A decoded frame as RGB, its levels rounded.
 
-    By way of planes: with these flags FFmpeg has vector code for planar RGB only. The levels are those of its
-    packed RGB (where the height is odd, one in a thousand is off by one) in about half the time.
+    The conversion goes through planar RGB, the only kind for which FFmpeg has vector code with these flags. Levels are
+    those of its packed RGB (where the height is odd, one in a thousand is off by one) in about half the time.
 
     Args:
         frame: of any pixel format and [H, W].
         convert: kept from frame to frame, so that its tables are made once.
-        width: resizes the picture to this many pixels across; None keeps its own.
-        height: resizes it to this many pixels down; None keeps its own.
+        width: of the result in pixels; None keeps the frame's.
+        height: of the result in pixels; None keeps the frame's.
         src_colorspace: FFmpeg's number of the matrix to assume; None takes the frame's.
         interpolation: FFmpeg's flags for resizing and rounding.
 
@@ -100,12 +99,12 @@ def rgb_pixels(
 
 
 def plane_pixels(plane: VideoPlane) -> np.ndarray:
-    """A plane's pixels, uint8 [h, w], shared with its frame and without the padding of its lines."""
+    """A plane's pixels without the padding of its lines, uint8 [h, w]; memory is shared with the frame."""
     lines = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return lines[:, : plane.width]
 
 
-def check_pictures(frames: np.ndarray, height: int, width: int) -> None:
+def check_frames(frames: np.ndarray, height: int, width: int) -> None:
     """Raises ValueError unless frames are uint8 [T, height, width, 3]."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3):
         raise ValueError(
@@ -121,20 +120,20 @@ def encode_video(
     crf: float = 18,
     preset: str = "fast",
 ) -> bytes:
-    """Encodes RGB pictures uint8 [T, H, W, 3] (or an iterable of [H, W, 3], or of what `yuv_frame` makes of them) as
-    H.264 MP4 without sound.
+    """Encodes frames as H.264 MP4 without sound.
 
-    The same pictures give the same bytes (one thread, no date in the file), so content can be hashed.
+    The same frames give the same bytes (one thread, no date in the file), so content can be hashed.
 
     Args:
-        frames: at least one picture; height and width even.
+        frames: at least one, RGB uint8 [T, H, W, 3], or an iterable of [H, W, 3] or of 4:2:0 frames as `yuv_frame`
+            makes them; height and width even.
         fps: frames per second, constant.
         gop: a key frame every so many frames.
         crf: x264's constant quality, smaller is better; 18 is visually lossless.
         preset: x264's trade of size against time.
 
     Raises:
-        ValueError: no pictures, odd size, or pictures of different shapes.
+        ValueError: no frames, odd size, or frames of different shapes.
     """
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4", options={"fflags": "+bitexact"}) as container:
@@ -168,7 +167,7 @@ def write_mp4(
             f"file:{temporary}", mode="w", format="mp4", options={"movflags": "faststart"}
         ) as container:
             sound = container.add_stream("aac", rate=AAC_RATE, layout="mono") if audio is not None else None
-            # AAC packets go in after the pictures: the muxer interleaves what is at most a minute's talk.
+            # AAC packets go in after the frames: the muxer interleaves what is at most a minute's talk.
             _mux_video(container, frames, fps, gop=fps, crf=crf, preset="fast")
             if sound is not None and audio is not None:
                 samples = resample(np.asarray(audio, np.float32), sample_rate, AAC_RATE)
@@ -192,20 +191,20 @@ def _mux_video(
 ) -> None:
     stream: VideoStream | None = None
     convert = VideoReformatter()
-    for index, picture in enumerate(frames):
-        made = isinstance(picture, VideoFrame)
-        size = (picture.height, picture.width) if made else picture.shape[:2]
+    for index, given in enumerate(frames):
+        made = isinstance(given, VideoFrame)
+        size = (given.height, given.width) if made else given.shape[:2]
         if stream is None:
             stream = _x264_stream(container, size, fps, gop=gop, crf=crf, preset=preset)
         if not made:
-            check_pictures(picture[None], stream.height, stream.width)
+            check_frames(given[None], stream.height, stream.width)
         elif size != (stream.height, stream.width):
             raise ValueError(f"frames: expected {stream.height}×{stream.width}, found {size[0]}×{size[1]}")
-        frame = picture if made else yuv_frame(picture, convert)
+        frame = given if made else yuv_frame(given, convert)
         frame.pts, frame.time_base = index, 1 / Fraction(fps)
         container.mux(stream.encode(frame))
     if stream is None:
-        raise ValueError("frames: expected at least one picture, found none")
+        raise ValueError("frames: expected at least one, found none")
     container.mux(stream.encode(None))
 
 

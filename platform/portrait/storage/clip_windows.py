@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from portrait.media.audio import decode_flac_window
-from portrait.media.video import decode_window
+from portrait.media.random_access import decode_window
 from portrait.storage.clip_collections import Clips, open_clips
 from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS
 from portrait.storage.epoch_sampler import Draw

@@ -44,7 +44,7 @@ class Portrait:
 def prepare_portrait(
     vae: VideoVAE, images: Sequence[NDArray[np.uint8]], *, vae_version: str = "", size: int | None = None
 ) -> Portrait:
-    """Computes a portrait of pictures that are already cropped (`faces.crop_portrait_image`).
+    """Computes a portrait of pictures that are already cropped (`faces.crop_portrait`).
 
     Args:
         vae: the VAE that will decode the stream.

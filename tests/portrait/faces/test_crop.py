@@ -13,11 +13,11 @@ from portrait.faces import (
     NoFaceError,
     YuNetDetector,
     apply_crop,
-    crop_portrait_image,
+    crop_portrait,
     portrait_crop,
     track_faces,
 )
-from portrait.media.image import read_image
+from portrait.media.image_file import read_image_file
 from portrait.media.video import iter_frames
 
 
@@ -85,7 +85,7 @@ def test_apply_crop_takes_the_right_pixels_and_repeats_the_edge() -> None:
 
 def test_no_face_is_named() -> None:
     with pytest.raises(NoFaceError, match=r"wall\.png: no face found"):
-        crop_portrait_image(np.full((200, 200, 3), 128, np.uint8), 64, name="wall.png")
+        crop_portrait(np.full((200, 200, 3), 128, np.uint8), 64, name="wall.png")
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_real_clips_are_centred_steady_and_idempotent(real_material: Path) -> No
         frames = list(iter_frames(path, max_seconds=1.6))
         track = track_faces(frames, haar, every=10)
         assert track.found >= 0.6, path.name
-        assert track.rivals < 0.3, path.name
+        assert track.other_faces < 0.3, path.name
         crop = portrait_crop(track, (frames[0].shape[0], frames[0].shape[1]))
         portraits = apply_crop(frames, crop, 256)
         for portrait in portraits[::20]:
@@ -111,8 +111,8 @@ def test_real_clips_are_centred_steady_and_idempotent(real_material: Path) -> No
 def test_real_stills_give_portraits(real_material: Path) -> None:
     haar, judge = HaarDetector(), YuNetDetector(real_material / "weights" / "yunet_n_640_640.onnx")
     for path in sorted((real_material / "stills").iterdir()):
-        portrait = crop_portrait_image(read_image(path), 256, haar, name=path.name)
+        portrait = crop_portrait(read_image_file(path), 256, haar, name=path.name)
         face = judge.detect(portrait)[0]
         assert 0.34 < face.w / 256 < 0.56, path.name
         assert abs(face.centre[0] - 128) < 30, path.name
-        np.testing.assert_array_equal(crop_portrait_image(portrait, 256, haar), portrait, err_msg=path.name)
+        np.testing.assert_array_equal(crop_portrait(portrait, 256, haar), portrait, err_msg=path.name)

@@ -10,7 +10,7 @@ import pytest
 
 from portrait.faces import Face, HaarDetector, YuNetDetector
 from portrait.faces.detector import drop_nested
-from portrait.media.image import read_image
+from portrait.media.image_file import read_image_file
 from portrait.media.video import iter_frames
 from portrait.synthetic import render_clip
 
@@ -40,7 +40,7 @@ def test_detector_travels_between_processes() -> None:
 def test_haar_and_yunet_agree_on_real_faces(real_material: Path) -> None:
     haar, yunet = HaarDetector(), YuNetDetector(real_material / "weights" / "yunet_n_640_640.onnx")
     pictures = [next(iter_frames(path)) for path in sorted((real_material / "clips").iterdir())]
-    pictures += [read_image(path) for path in sorted((real_material / "stills").glob("flux_*"))]
+    pictures += [read_image_file(path) for path in sorted((real_material / "stills").glob("flux_*"))]
     found = 0
     for picture in pictures:
         faces, truth = haar.detect(picture), yunet.detect(picture)[0]

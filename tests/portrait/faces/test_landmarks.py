@@ -10,7 +10,7 @@ import pytest
 
 from portrait.faces import NoFaceError
 from portrait.faces.landmarks import NUM_LANDMARKS, FaceLandmarker
-from portrait.media.image import read_image
+from portrait.media.image_file import read_image_file
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def landmarker(real_material: Path) -> FaceLandmarker:
 
 @pytest.fixture(scope="module")
 def portrait(real_material: Path) -> np.ndarray:
-    return cv2.resize(read_image(real_material / "stills" / "flux_woman_0010.png"), (512, 512))
+    return cv2.resize(read_image_file(real_material / "stills" / "flux_woman_0010.png"), (512, 512))
 
 
 def test_landmarks_follow_the_picture_when_it_is_moved(

@@ -46,7 +46,7 @@ def test_positions_between_searched_frames_are_interpolated() -> None:
     track = track_faces(_frames(51), Scripted([[_face(i * 5.0)] for i in range(11)]), every=5)
     assert track.boxes.shape == (51, 4)
     assert track.found == 1.0
-    assert track.rivals == 0.0
+    assert track.other_faces == 0.0
     np.testing.assert_allclose(track.boxes[10:40, 0], np.arange(10, 40), atol=0.1)
     np.testing.assert_allclose(track.boxes[:, 2], 40, atol=1e-4)
 
@@ -67,12 +67,12 @@ def test_the_main_face_is_the_one_that_is_large_for_longest() -> None:
     track = track_faces(_frames(46), Scripted(answers), every=5)
     assert track.found == pytest.approx(0.8)
     np.testing.assert_allclose(track.boxes[:, 0], 100, atol=1e-3)
-    assert track.rivals == 0.0, "20 px is too small, and a face seen once is not lasting"
+    assert track.other_faces == 0.0, "20 px is too small, and a face seen once is not lasting"
 
 
 def test_two_people_are_rivals() -> None:
     track = track_faces(_frames(50), Scripted([[_face(0, w=45), _face(100, w=50)]] * 10), every=5)
-    assert track.rivals == 1.0
+    assert track.other_faces == 1.0
     np.testing.assert_allclose(track.boxes[:, 0], 100, atol=1e-3)
 
 
@@ -80,7 +80,7 @@ def test_a_face_that_was_lost_and_comes_back_is_the_same() -> None:
     answers = [[_face(80)]] * 5 + [[]] * 10 + [[_face(82)]] * 5
     track = track_faces(_frames(100), Scripted(answers), every=5)
     assert track.found == 0.5
-    assert track.rivals == 0.0
+    assert track.other_faces == 0.0
 
 
 def test_no_face_and_no_frames_are_named() -> None:

@@ -15,7 +15,8 @@ from av.video.frame import VideoFrame
 
 from portrait.media.audio import write_wav
 from portrait.media.mp4 import encode_video, write_mp4
-from portrait.media.video import Clip, iter_frames, probe, read_soundtrack, read_video
+from portrait.media.soundtrack import read_soundtrack
+from portrait.media.video import Clip, iter_frames, probe, read_video
 
 EVENTS = (0.6, 1.4)
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg command")
@@ -108,7 +109,7 @@ def test_beginning_anywhere_shows_what_reading_all_shows_there(
     expected = whole[first : first + 15]
     assert [int(frame.mean()) for frame in part] == [int(frame.mean()) for frame in expected]
     assert len(list(iter_frames(path, start_s=start))) == len(whole) - first
-    with pytest.raises(ValueError, match=r"no picture at 9\.00 s"):
+    with pytest.raises(ValueError, match=r"no frame at 9\.00 s"):
         list(iter_frames(path, start_s=9.0))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from portrait.media.video import encode_video
+from portrait.media.mp4 import encode_video
 from portrait.storage.clip_collections import open_clips
 from portrait.storage.clip_windows import ClipWindows
 from portrait.storage.clips import ClipTable, commit_clips, write_clips

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from portrait.media.audio import decode_flac
-from portrait.media.video import encode_video
+from portrait.media.mp4 import encode_video
 from portrait.storage.batches import batches
 from portrait.storage.clip_windows import ClipWindows
 from portrait.storage.clips import ClipTable, commit_clips, write_clips

@@ -1,20 +1,24 @@
-"""Tests of portrait.media.stream: blocks that follow each other whoever encoded them, and tracks that stay together."""
+"""Tests of portrait.media.fragmented_mp4: what goes in comes out, at once, at the right times, and in browsers."""
 
 from __future__ import annotations
 
 import functools
 import http.server
-import pickle
+import io
 import shutil
+import struct
 import subprocess
 import threading
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from portrait.media.stream import EncodedBlock, FragmentedMP4Muxer, H264BlockEncoder
+from portrait.media.fragmented_mp4 import FragmentedMP4Muxer
+from portrait.media.h264 import EncodedBlock, H264BlockEncoder
 from portrait.media.tracks import read_tracks
 from portrait.media.video import read_video
 
@@ -40,32 +44,6 @@ def _streamed(frames: np.ndarray, audio: np.ndarray, size: int = SIZE) -> list[b
         chunks.append(muxer.add_block(block, audio[begin * 640 : end * 640]))
         begin = end
     return [*chunks, muxer.close()]
-
-
-def test_a_block_is_plain_data_and_depends_on_nothing() -> None:
-    frames, encoder = _frames(32), H264BlockEncoder(SIZE, SIZE)
-    encoder.encode(frames[:16])
-    second = encoder.encode(frames[16:])
-    assert second == H264BlockEncoder(SIZE, SIZE).encode(frames[16:])
-    assert pickle.loads(pickle.dumps(second)) == second
-    assert second.num_frames == 16
-    nal_types = [[unit & 0x1F for unit in _first_bytes(sample)] for sample in second.samples]
-    assert nal_types == [[5]] + [[1]] * 15, "one IDR slice, then P slices, nothing else"
-
-
-def _first_bytes(sample: bytes) -> list[int]:
-    found, position = [], 0
-    while position < len(sample):
-        length = int.from_bytes(sample[position : position + 4], "big")
-        found.append(sample[position + 4])
-        position += 4 + length
-    assert position == len(sample)
-    return found
-
-
-def test_parameter_sets_do_not_depend_on_instance_or_quality() -> None:
-    sets = {H264BlockEncoder(SIZE, SIZE, crf=crf).parameter_sets for crf in (14, 20, 20, 33.5)}
-    assert len(sets) == 1
 
 
 @pytest.mark.parametrize(
@@ -118,6 +96,51 @@ def test_each_block_leaves_at_once() -> None:
         assert np.corrcoef(heard[1000:], audio[1000 : len(heard)])[0, 1] > 0.95
 
 
+def _packets(mp4: bytes, kind: str) -> list[av.Packet]:
+    with av.open(io.BytesIO(mp4)) as container:
+        return [packet for packet in container.demux(**{kind: 0}) if packet.size]
+
+
+def test_packets_come_out_as_they_went_in() -> None:
+    frames, audio = _frames(45), _speech(45 * 640)
+    samples: list[bytes] = []
+    for begin, end in ((0, 13), (13, 29), (29, 45)):
+        samples += H264BlockEncoder(SIZE, SIZE).encode(frames[begin:end]).samples
+    chunks = _streamed(frames, audio)
+    video = _packets(b"".join(chunks), "video")
+    assert [bytes(packet) for packet in video] == samples
+    assert [packet.pts * packet.time_base for packet in video] == [Fraction(i, 25) for i in range(45)]
+    assert all(packet.dts == packet.pts for packet in video)
+    assert [i for i, packet in enumerate(video) if packet.is_keyframe] == [0, 13, 29]
+    sound = _packets(b"".join(chunks), "audio")
+    assert [packet.pts for packet in sound] == list(range(0, 86_400, 1024)), "no gap between blocks"
+    assert {packet.duration for packet in sound[:-1]} == {1024}
+    assert sound[-1].pts + sound[-1].duration == 86_400, "the sound ends with the video"
+    for chunk, kinds in zip(chunks, (["ftyp", "moov"], [], [], []), strict=True):
+        assert _boxes(chunk) == [*kinds, "moof", "mdat"]
+
+
+def _boxes(data: bytes) -> list[str]:
+    found, position = [], 0
+    while position < len(data):
+        size, kind = struct.unpack_from(">I4s", data, position)
+        found.append(kind.decode())
+        position += size
+    assert position == len(data)
+    return found
+
+
+def test_times_are_right_after_many_hours() -> None:
+    muxer, block = FragmentedMP4Muxer(SIZE, SIZE), H264BlockEncoder(SIZE, SIZE).encode(_frames(16))
+    muxer._frames, muxer._audio_frames = 25 * 360_000, 16_875_000
+    chunks = [muxer.header(), *(muxer.add_block(block, _speech(16 * 640)) for _ in range(2))]
+    video, sound = (_packets(b"".join(chunks), kind) for kind in ("video", "audio"))
+    assert [packet.pts * packet.time_base - 360_000 for packet in video] == [
+        Fraction(i, 25) for i in range(32)
+    ]
+    assert [packet.pts - 17_280_000_000 for packet in sound] == [1024 * i for i in range(len(sound))]
+
+
 def test_the_header_comes_first_and_once() -> None:
     muxer = FragmentedMP4Muxer(SIZE, SIZE)
     head = muxer.header()
@@ -143,10 +166,6 @@ def test_what_does_not_fit_is_refused() -> None:
     assert muxer.close() == b""
     with pytest.raises(ValueError, match="closed"):
         muxer.add_block(block, np.zeros(0, np.float32))
-    with pytest.raises(ValueError, match="even, positive"):
-        H264BlockEncoder(63, 64)
-    with pytest.raises(ValueError, match="at least one"):
-        H264BlockEncoder(SIZE, SIZE).encode(np.zeros((0, SIZE, SIZE, 3), np.uint8))
 
 
 PAGE = """<!doctype html><video id=v muted></video><script>

@@ -14,8 +14,15 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from portrait.media.mp4 import EXACT_RGB, encode_video, plane_pixels, rgb_pixels
-from portrait.media.picture import Converters, Picture, ReducedPictures, grey_levels, square_pixels
-from portrait.media.video import iter_pictures, probe
+from portrait.media.planar_frame import (
+    Converters,
+    Orientation,
+    PlanarFrame,
+    ReducedFrames,
+    grey_levels,
+    square_pixels,
+)
+from portrait.media.video import iter_planar_frames, probe
 
 BT601, BT709, LIMITED, FULL = 5, 1, 1, 2
 
@@ -47,13 +54,13 @@ def _planar(rgb: np.ndarray, pixels: str, matrix: int, levels: int) -> VideoFram
     return frame
 
 
-def _picture(rgb: np.ndarray, pixels: str, matrix: int, levels: int) -> Picture:
+def _picture(rgb: np.ndarray, pixels: str, matrix: int, levels: int) -> PlanarFrame:
     if pixels in ("yuv420p", "yuvj420p"):
-        return Picture(_planar(rgb, pixels, matrix, levels), Converters(VideoReformatter), "film")
+        return PlanarFrame(_planar(rgb, pixels, matrix, levels), Converters(VideoReformatter), "film")
     frame = VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
         format=pixels, dst_colorspace=matrix, dst_color_range=levels, interpolation=EXACT_RGB
     )
-    return Picture(frame, Converters(VideoReformatter), "film")
+    return PlanarFrame(frame, Converters(VideoReformatter), "film")
 
 
 def _rgb(frame: VideoFrame) -> np.ndarray:
@@ -125,7 +132,7 @@ def test_turned_film(tmp_path: Path, turn: int) -> None:
         for _ in range(3):
             container.mux(stream.encode(VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode(None))
-    picture = next(iter_pictures(path))
+    picture = next(iter_planar_frames(path))
     shown = picture.rgb().astype(int)
     assert shown.shape[:2] == (picture.height, picture.width) == (probe(path).height, probe(path).width)
     assert np.abs(_rgb(picture.square(10, 20, 64, 64)) - shown[20:84, 10:74]).mean() < 1.0
@@ -155,7 +162,7 @@ def test_a_smaller_copy_keeps_what_size_and_turn_say() -> None:
     rgb = _smooth(800, 1000)
     frame = _planar(rgb, "yuv420p", BT709, LIMITED)
     frame.colorspace = 2  # no tag: 709, since it is large
-    small = Picture(frame, Converters(VideoReformatter), "film", turns=1).shrunk(4)
+    small = PlanarFrame(frame, Converters(VideoReformatter), "film", Orientation(turns=1)).shrunk(4)
     assert (small.height, small.width) == (250, 200)
     expected = np.rot90(cv2.resize(rgb, (250, 200), interpolation=cv2.INTER_AREA)).astype(int)
     assert np.abs(small.rgb() - expected).mean() < 1.2
@@ -163,7 +170,7 @@ def test_a_smaller_copy_keeps_what_size_and_turn_say() -> None:
 
 
 def test_small_copies_are_made_when_they_are_asked_for() -> None:
-    class Counting(Picture):
+    class Counting(PlanarFrame):
         asked = 0
 
         def reduced(self, longest: int, region=None, *, sampled: bool = False) -> np.ndarray:
@@ -172,7 +179,7 @@ def test_small_copies_are_made_when_they_are_asked_for() -> None:
 
     frame = VideoFrame.from_ndarray(_smooth(60, 80), format="rgb24").reformat(format="yuv420p")
     pictures = [Counting(frame, Converters(VideoReformatter), "film") for _ in range(10)]
-    small = ReducedPictures(pictures, (0, 0, 80, 60), 40)
+    small = ReducedFrames(pictures, (0, 0, 80, 60), 40)
     assert len(small) == 10
     assert Counting.asked == 0
     assert small[5].shape == (30, 40, 3)
@@ -183,7 +190,7 @@ def test_what_is_no_square_of_the_picture_is_refused() -> None:
     picture = _picture(_smooth(60, 80), "yuv420p", BT601, LIMITED)
     with pytest.raises(ValueError, match="expected even numbers, found 1, 0, 20"):
         picture.square(1, 0, 20, 20)
-    with pytest.raises(ValueError, match="film: 20×20 pixels at 100, 0 lie outside the 60×80 picture"):
+    with pytest.raises(ValueError, match="film: 20×20 pixels at 100, 0 lie outside the 60×80 frame"):
         picture.square(100, 0, 20, 20)
 
 

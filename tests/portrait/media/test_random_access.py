@@ -1,4 +1,4 @@
-"""The packet table against FFmpeg's own demuxer, and windows decoded with and without it."""
+"""Tests of portrait.media.random_access: windows are exact, decode little, and refuse damage."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-from portrait.media import random_access
 from portrait.media.container import open_media
 from portrait.media.mp4 import encode_video
-from portrait.media.packets import PacketTable, packet_table
 from portrait.media.random_access import decode_window
 from portrait.media.video import read_video
 
@@ -28,26 +26,36 @@ def clip() -> bytes:
     return encode_video([cv2.resize(picture, (80, 64), interpolation=cv2.INTER_CUBIC) for picture in small])
 
 
-def _table(mp4: bytes) -> PacketTable:
-    table = packet_table(mp4)
-    assert table is not None
-    return table
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    """70 smooth frames that all differ."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (70, 8, 6, 3), np.uint8)
+    return np.stack([cv2.resize(picture, (48, 64), interpolation=cv2.INTER_CUBIC) for picture in small])
 
 
-@pytest.mark.parametrize("count", [1, 16, 17, 53])
-@pytest.mark.parametrize("size", [(64, 80), (32, 32), (128, 130)])
-def test_packets_are_those_that_ffmpeg_finds(count: int, size: tuple[int, int]) -> None:
-    rng = np.random.default_rng(count)
-    data = encode_video(rng.integers(0, 255, (count, *size, 3), np.uint8))
-    with open_media(data) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-        header = container.streams.video[0].codec_context.extradata
-    table = _table(data)
-    assert len(table) == count
-    assert table.header == header
-    assert table.offsets.tolist() == [packet.pos for packet in packets]
-    assert table.sizes.tolist() == [packet.size for packet in packets]
-    assert table.keys.tolist() == [i for i, packet in enumerate(packets) if packet.is_keyframe]
+@pytest.mark.parametrize("indices", [[0], [69], [15, 16], [40, 3, 3, 69, 17], list(range(20, 40)), range(70)])
+def test_a_window_is_exactly_the_frames_asked_for(frames: np.ndarray, indices: list[int]) -> None:
+    data = encode_video(frames)
+    whole = read_video(data).frames
+    np.testing.assert_array_equal(decode_window(data, indices), whole[list(indices)])
+
+
+def test_a_window_does_not_decode_other_groups(frames: np.ndarray) -> None:
+    """Destroys the data of the first groups: a window behind them must not notice."""
+    data = bytearray(encode_video(frames))
+    expected = decode_window(bytes(data), [50, 60])
+    with open_media(bytes(data)) as container:
+        places = [(p.pos or 0, p.size) for p in container.demux(video=0) if p.size]
+    for position, size in places[:48]:
+        data[position : position + size] = bytes(size)
+    np.testing.assert_array_equal(decode_window(bytes(data), [50, 60]), expected)
+
+
+@pytest.mark.parametrize("indices", [[], [-1], [70]])
+def test_indices_outside_are_named(frames: np.ndarray, indices: list[int]) -> None:
+    with pytest.raises(ValueError, match="indices: expected"):
+        decode_window(encode_video(frames), indices)
 
 
 def _muxed(path: Path, *, reordered: bool = False, sound: bool = False, in_front: bool = False) -> bytes:
@@ -68,27 +76,18 @@ def _muxed(path: Path, *, reordered: bool = False, sound: bool = False, in_front
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("form", ["reordered", "sound"])
-def test_files_of_another_form_are_left_to_the_demuxer(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("form", ["reordered", "sound", "in_front"])
+def test_other_forms_of_mp4_are_read_as_well(tmp_path: Path, form: str) -> None:
     data = _muxed(tmp_path / "other.mp4", **{form: True})
-    assert packet_table(data) is None
     np.testing.assert_array_equal(decode_window(data, [3, 20]), read_video(data).frames[[3, 20]])
 
 
-def test_an_index_in_front_is_read_as_well(tmp_path: Path) -> None:
-    data = _muxed(tmp_path / "front.mp4", in_front=True)
-    assert data.index(b"moov") < data.index(b"mdat")
-    assert len(_table(data)) == 30
-    np.testing.assert_array_equal(decode_window(data, [3, 20]), read_video(data).frames[[3, 20]])
-
-
-def test_both_ways_decode_the_same(clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_windows_are_those_of_the_whole_clip(clip: bytes) -> None:
     rng = np.random.default_rng(1)
-    windows = [sorted(rng.choice(53, size=7, replace=False).tolist()) for _ in range(20)]
-    by_packets = [decode_window(clip, window) for window in windows]
-    monkeypatch.setattr(random_access, "packet_table", lambda _: None)
-    for window, pictures in zip(windows, by_packets, strict=True):
-        np.testing.assert_array_equal(decode_window(clip, window), pictures)
+    whole = read_video(clip).frames
+    for _ in range(20):
+        window = rng.choice(53, size=7, replace=False).tolist()
+        np.testing.assert_array_equal(decode_window(clip, window), whole[window])
 
 
 def test_damage_is_a_value_error_or_seen_in_the_pictures_alone(clip: bytes) -> None:
@@ -113,10 +112,10 @@ def test_damage_is_a_value_error_or_seen_in_the_pictures_alone(clip: bytes) -> N
     assert refused > 50
 
 
-def test_a_header_that_promises_more_than_there_is(clip: bytes) -> None:
-    assert packet_table(clip[: clip.index(b"moov") - 4]) is None
-    assert packet_table(b"") is None
-    assert packet_table(b"\x00\x00\x00\x08moov") is None
+def test_what_is_no_clip_is_refused(clip: bytes) -> None:
+    for data in (clip[:1500], clip[: clip.index(b"moov") - 4], b"", b"\x00\x00\x00\x08moov"):
+        with pytest.raises(ValueError, match=r"clip: (not a readable|the file is empty)"):
+            decode_window(data, [0])
 
 
 def _flagged(mp4: bytes) -> bool:
@@ -133,11 +132,13 @@ def test_what_ffmpeg_had_to_guess_is_refused() -> None:
     """It conceals what it can't decode, and says so: a smear must not be trained on."""
     rng = np.random.default_rng(3)
     clip = encode_video(rng.integers(0, 255, (16, 64, 80, 3), np.uint8))
-    table, refused = _table(clip), 0
+    refused = 0
+    with open_media(clip) as container:
+        packets = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size]
     for _ in range(60):
         damaged = bytearray(clip)
-        packet = int(rng.integers(16))
-        place = int(table.offsets[packet]) + int(rng.integers(60, int(table.sizes[packet])))
+        offset, size = packets[int(rng.integers(16))]
+        place = offset + int(rng.integers(60, size))
         damaged[place] ^= 1 << int(rng.integers(8))
         if _flagged(bytes(damaged)):
             refused += 1

@@ -1,0 +1,110 @@
+"""Decoding a video track: every frame of it in display order, from any time on, upright and with square pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import av.error
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from portrait.media.container import reason_of
+from portrait.media.planar_frame import Converters, Orientation, PlanarFrame, square_pixels
+
+
+def video_stream(container: InputContainer, label: str) -> VideoStream:
+    """The first video track that is no cover art.
+
+    Raises:
+        ValueError: the file has no video track.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise ValueError(f"{label}: has no video track")
+    # One thread: data preparation runs one file per core, and errors stay with the frame that caused them.
+    streams[0].thread_count = 1
+    return streams[0]
+
+
+def decode_frames(container: InputContainer, stream: VideoStream, label: str) -> Iterator[VideoFrame]:
+    """Decodes frame by frame.
+
+    Raises:
+        ValueError: damage after the first clean frame; FFmpeg would conceal it with a smear of grey.
+    """
+    at, clean = 0.0, False
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise ValueError(f"{label}: damaged at {at:.2f} s (the data breaks off within a frame)")
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    if clean:
+                        raise ValueError(f"{label}: damaged at {at:.2f} s (a frame can't be decoded)")
+                    continue  # a recording that begins between key frames
+                clean = True
+                yield frame
+                at = frame.time or at
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{label}: damaged at {at:.2f} s ({reason_of(error)})") from error
+
+
+def decode_from(
+    container: InputContainer, stream: VideoStream, label: str, start_s: float
+) -> tuple[Iterator[VideoFrame], float]:
+    """Decodes from the last key frame before a time.
+
+    Args:
+        container: the file, at its beginning.
+        stream: its video track.
+        label: the file's name for errors.
+        start_s: seconds after the file's first frame.
+
+    Returns:
+        The frames, some of which may lie before that time, and that time on the file's own clock in seconds.
+    """
+    decoded = decode_frames(container, stream, label)
+    first = next(decoded, None)
+    if first is None:
+        return iter(()), 0.0
+    origin = float(first.time or 0.0) + start_s
+    if not start_s:
+        return chain((first,), decoded), origin
+    try:
+        container.seek(round(origin / (stream.time_base or 1)), stream=stream)
+        decoded = decode_frames(container, stream, label)
+        landed = next(decoded, None)
+        if landed is not None and landed.time is not None and landed.time <= origin:
+            return chain((landed,), decoded), origin
+    except (av.error.FFmpegError, ValueError):
+        # Not every container can be entered anywhere, and a landing may be rough: then all of it is decoded.
+        pass
+    container.seek(0, stream=stream)
+    return decode_frames(container, stream, label), origin
+
+
+class Upright:
+    """Turns a track's decoded frames into upright ones, all of one size.
+
+    Args:
+        stream: the track.
+        label: the file's name for errors.
+    """
+
+    def __init__(self, stream: VideoStream, label: str) -> None:
+        self._aspect, self._label = stream.sample_aspect_ratio, label
+        self._convert: Converters = Converters(VideoReformatter)
+        self._size: tuple[int, int] | None = None
+
+    def __call__(self, frame: VideoFrame) -> PlanarFrame:
+        square = square_pixels(frame, self._aspect, self._convert, self._label)
+        upright = PlanarFrame(square, self._convert, self._label, Orientation.of(frame))
+        size = (upright.height, upright.width)
+        self._size = self._size or size
+        if size != self._size:
+            raise ValueError(f"{self._label}: the frame size changes from {self._size} to {size}")
+        return upright
