@@ -1,1 +1,1 @@
-"""Pictures and sound in and out, on PyAV: reading, resampling, storing, fragmented MP4."""
+"""Video, image files and sound in and out, on PyAV and Pillow: decoding, resampling, encoding, fragmented MP4."""

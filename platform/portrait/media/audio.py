@@ -1,7 +1,7 @@
 """Sound in and out: everything becomes 16 kHz mono float32 in [-1, 1], one array [S].
 
 640 samples are one video frame (25 frames/s), so the rate is not a setting. Files of any rate, layout and codec are
-converted; FLAC (RFC 9639), 16 bits, is how the tables keep it.
+converted. The tables keep sound as 16-bit FLAC (RFC 9639).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ TrackPiece: TypeAlias = tuple[np.ndarray, int, float]
 """Samples float32 [S] at their own rate, that rate in Hz, and the time of the track's first sample in seconds."""
 _MAX_GAP_SECONDS = 60.0
 MAX_CLOCK_BACK_SECONDS = 1.0
-"""Timestamps that go back by more are another file's, joined to this one: less is jitter."""
+"""Timestamps that go back by more come from another file joined to this one; less is jitter."""
 
 
 def read_audio(source: MediaSource, *, name: str | None = None) -> np.ndarray:
-    """Reads the first sound track of a file (a sound file or a video) from its first sample on.
+    """Reads the first sound track of a file (a sound file or a video) from its first sample.
 
     Returns:
         float32 [S], 16 kHz mono in [-1, 1]; channels are averaged.
@@ -66,14 +66,15 @@ def decode_track(
         Samples float32 [S] at their own rate, that rate in Hz, and the first sample's time in seconds.
     """
     rate, start_s, pieces = SAMPLE_RATE, 0.0, []
-    for piece, rate, start_s in iter_track(container, label=label, until_s=until_s):  # noqa: B007 - the last ones'
+    for piece, rate, start_s in iter_track(container, label=label, until_s=until_s):  # noqa: B007 - the last values are returned
         pieces.append(piece)
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32), rate, start_s
 
 
 def at_sample_rate(track: Iterable[TrackPiece]) -> np.ndarray:
-    """A track at 16 kHz, float32 [S] in [-1, 1], converted as it is decoded: hours of it at its own rate would take
-    gigabytes.
+    """A track at 16 kHz, float32 [S] in [-1, 1].
+
+    It is converted as it is decoded: hours at the track's own rate would take gigabytes.
     """
     resampler, pieces = None, [np.zeros(0, np.float32)]
     for samples, rate, _ in track:
@@ -147,9 +148,9 @@ def _frames(container: InputContainer, label: str):
 
 
 def _check_complete(container: InputContainer, end_s: float, label: str) -> None:
-    """Sound that breaks off would be heard as silence: compare with what the index promises, where it keeps that.
+    """Refuses sound that breaks off, which would be heard as silence: compares with the length in the index.
 
-    Others than MP4 and Matroska estimate it, or have one length for all tracks.
+    Only MP4 and Matroska store that length; other containers estimate it, or have one length for all tracks.
     """
     stream = container.streams.audio[0]
     promised = promised_seconds(stream)
@@ -184,7 +185,7 @@ def _to_mono(frame: AudioFrame, label: str) -> np.ndarray:
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Converts a whole sound; see `Resampler`.
+    """Converts a whole recording; see `Resampler`.
 
     Args:
         audio: float32 [S].
@@ -201,7 +202,7 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 class Resampler:
     """Band-limited conversion between sample rates, piece by piece, without delay: sample 0 stays at time 0.
 
-    However the sound is cut into pieces, the samples are the same.
+    The result does not depend on how the sound is cut into pieces.
 
     Args:
         from_rate: Hz.
@@ -215,18 +216,17 @@ class Resampler:
         self._resampler = av.AudioResampler(
             format="flt", layout="mono", rate=to_rate, options={"filter_size": "64", "cutoff": "0.97"}
         )
-        # The filter mirrors the sound at its edges; silence around it makes the edges those of a sound that begins
-        # there.
+        # The filter mirrors the sound at its edges; silence around it gives the edges of a sound that begins there.
         unit = from_rate // math.gcd(from_rate, to_rate)
         self._margin = unit * math.ceil(from_rate / 10 / unit)  # a whole number of samples at both rates
         self._fed = 0
-        """Samples that went in, the silence in front of them included."""
+        """Samples that went in, including the silence in front of them."""
         self._taken = self._given = 0
         self._skip = self._margin * to_rate // from_rate
-        """Samples to come that belong to the silence."""
+        """Output samples still to come that belong to the silence."""
 
     def push(self, audio: np.ndarray) -> np.ndarray:
-        """Takes the next samples, float32 [S], and gives those that are finished, float32 [R]."""
+        """Takes the next samples, float32 [S], and returns those that are finished, float32 [R]."""
         audio = np.ascontiguousarray(audio, dtype=np.float32)
         if audio.ndim != 1:
             raise ValueError(f"audio: expected [S], found {list(audio.shape)}")
@@ -238,7 +238,7 @@ class Resampler:
         return self._kept(self._converted(audio))
 
     def finish(self) -> np.ndarray:
-        """The last samples, float32 [R]: all together are round(S · to_rate / from_rate)."""
+        """Returns the last samples, float32 [R], which make up round(S · to_rate / from_rate) in all."""
         if self._from_rate == self._to_rate or not self._taken:
             return np.zeros(0, np.float32)
         rest = [self._converted(np.zeros(2 * self._margin, np.float32))]
@@ -299,7 +299,7 @@ def decode_flac(data: bytes) -> np.ndarray:
 
 
 def decode_flac_window(data: bytes, start: int, num_samples: int) -> np.ndarray:
-    """Decodes a stretch of what `encode_flac` wrote, and little beside it: the same samples as `decode_flac` gives.
+    """Decodes a stretch of what `encode_flac` wrote without decoding all of it; the samples are those of `decode_flac`.
 
     Args:
         data: the file's content.
@@ -310,7 +310,7 @@ def decode_flac_window(data: bytes, start: int, num_samples: int) -> np.ndarray:
         float32 [S].
 
     Raises:
-        ValueError: not FLAC, damaged, not 16 kHz, or the stretch reaches beyond the sound.
+        ValueError: not FLAC, damaged, not 16 kHz, or a stretch that reaches beyond the sound.
     """
     if start < 0 or num_samples < 1:
         raise ValueError(f"FLAC: expected start ≥ 0 and at least one sample, found {start} and {num_samples}")
@@ -323,11 +323,13 @@ def decode_flac_window(data: bytes, start: int, num_samples: int) -> np.ndarray:
                 container.seek(start * av.time_base // SAMPLE_RATE, backward=True)
             until_s = (start + num_samples) / SAMPLE_RATE
             samples, _, begin_s = decode_track(container, label="FLAC", until_s=until_s)
-        except av.error.FFmpegError:  # very short sound can't be entered, nor can what has no such sample
+        except (
+            av.error.FFmpegError
+        ):  # very short files can't be seeked in, nor to a sample that does not exist
             samples, begin_s = decode_flac(data), 0.0
     skip = start - round(begin_s * SAMPLE_RATE)
     if skip < 0 or samples.size < skip + num_samples:
-        raise ValueError(f"FLAC: no samples {start} … {start + num_samples - 1} in it (damaged, or shorter)")
+        raise ValueError(f"FLAC: has no samples {start} … {start + num_samples - 1} (damaged, or shorter)")
     return samples[skip : skip + num_samples]
 
 

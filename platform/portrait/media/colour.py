@@ -1,4 +1,4 @@
-"""Other YCbCr than BT.709 of limited range, turned into it without a way through RGB.
+"""Converts any YCbCr to BT.709 of limited range without a detour through RGB.
 
 FFmpeg's scaler does that too, but rounds down: a channel is up to two levels off as a whole. Greys stay greys: chroma
 depends on chroma alone, and a 4:2:0 frame needs its chroma at full size only for what it adds to the luma. Formulas:
@@ -25,14 +25,14 @@ _WEIGHTS = {
     9: (0.2627, 0.0593),
     10: (0.2627, 0.0593),
 }
-"""Kr and Kb by FFmpeg's number of the matrix; those that are not here are BT.601's, or taken for it."""
+"""Kr and Kb by FFmpeg's number of the matrix; all others are BT.601's or treated as such."""
 
 
 def to_bt709(frame: VideoFrame) -> VideoFrame:
-    """The frame in BT.709 of limited range; itself where it is that already.
+    """Converts a frame to BT.709 of limited range; returns the frame itself if it is that already.
 
     Args:
-        frame: yuv420p, its colour space and range told by its tags; height and width even.
+        frame: yuv420p, tagged with its colour space and range; height and width even.
     """
     full = frame.color_range == FULL_RANGE
     if frame.colorspace == BT709 and not full:

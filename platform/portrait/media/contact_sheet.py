@@ -1,7 +1,7 @@
-"""Contact sheets: rows of labelled pictures, and a waveform whose time runs along the pictures' columns.
+"""Contact sheets: rows of labelled frames, and a waveform whose time axis follows the columns.
 
-Drawn with Pillow and its own font, so that a sheet looks the same on every machine. Letters: N pictures of a
-row, H W pixels.
+Drawn with Pillow and its own font, so that a sheet looks the same on every machine. Letters: N frames of a row, H W
+pixels.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _GAP, _MARGIN, _STRIP, _LABEL_WIDTH = 6, 18, 92, 150
 
 @dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """One row of pictures."""
+    """One row of frames."""
 
     label: str
     """Shown left of the row; may hold line breaks."""
     frames: Sequence[np.ndarray] | np.ndarray
-    """N pictures, uint8 RGB [H, W, 3] each, any size."""
+    """N frames, uint8 RGB [H, W, 3] each, any size."""
     captions: Sequence[str] = field(default=())
-    """Words under each picture, none or N."""
+    """A caption under each frame: N of them, or empty."""
     timed: bool = False
-    """Whether the pictures are those at the sheet's `frame_times`; the waveform stands above the first such row."""
+    """Whether the frames are those at the sheet's `frame_times`; the waveform stands above the first such row."""
 
 
 def contact_sheet(
@@ -43,20 +43,22 @@ def contact_sheet(
     cell: int = 160,
     title: str = "",
 ) -> np.ndarray:
-    """Lays rows of pictures on one sheet.
+    """Lays out rows of frames on one sheet.
 
     Args:
         rows: top to bottom.
         audio: float32 [S]; drawn above the first timed row (the top, when none is timed).
         frame_times: seconds of the columns, rising; the waveform's time axis runs through the columns'
-            middles at these times. sample_rate: of the audio. cell: side of a picture on the sheet in pixels.
-            title: a line at the top.
+            middles at these times.
+        sample_rate: of the audio, in Hz.
+        cell: side of a frame on the sheet in pixels.
+        title: a line at the top.
 
     Returns:
         uint8 RGB [H, W, 3].
 
     Raises:
-        ValueError: no rows, a row without pictures, captions or times that don't match, audio without times.
+        ValueError: no rows, a row without frames, captions or times that don't match, audio without times.
     """
     _check(rows, audio, frame_times)
     columns = max(len(row.frames) for row in rows)
@@ -79,28 +81,26 @@ def contact_sheet(
             _draw_strip(draw, audio, sample_rate, _TimeAxis(np.asarray(frame_times, float), middles, cell), y)
             y += _STRIP + 24
         draw.multiline_text((_MARGIN, y + cell / 2), row.label, _INK, font, anchor="lm", spacing=5)
-        for k, picture in enumerate(row.frames):
+        for k, frame in enumerate(row.frames):
             x = left + k * (cell + _GAP)
-            sheet.paste(Image.fromarray(_fit(picture, cell)), (x, y))
+            sheet.paste(Image.fromarray(_fit(frame, cell)), (x, y))
             if row.captions:
                 draw.text((x + cell / 2, y + cell + 3), row.captions[k], _INK, small, anchor="mt")
         y += heights[i] + _GAP
     return np.asarray(sheet)
 
 
-def error_map(picture: np.ndarray, truth: np.ndarray, full_scale: float = 0.25) -> np.ndarray:
-    """Absolute error of uint8 RGB [H, W, 3] pictures as a heat map of that shape; `full_scale` is the brightest."""
-    if picture.shape != truth.shape:
-        raise ValueError(
-            f"picture and truth: shapes {picture.shape} and {truth.shape} found, expected the same"
-        )
-    error = np.abs(picture.astype(np.float32) - truth.astype(np.float32)).mean(2) / (255 * full_scale)
+def error_map(frame: np.ndarray, truth: np.ndarray, full_scale: float = 0.25) -> np.ndarray:
+    """Absolute error between uint8 RGB [H, W, 3] frames as a heat map of that shape; `full_scale` is the brightest."""
+    if frame.shape != truth.shape:
+        raise ValueError(f"frame and truth: expected the same shape, found {frame.shape} and {truth.shape}")
+    error = np.abs(frame.astype(np.float32) - truth.astype(np.float32)).mean(2) / (255 * full_scale)
     heat = cv2.applyColorMap((np.clip(error, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     return cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)
 
 
 def save_png(path: str | Path, image: np.ndarray) -> None:
-    """Writes a uint8 RGB image as PNG, making the folder if need be."""
+    """Writes a uint8 RGB picture [H, W, 3] as PNG; creates the folder if it is missing."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path, format="PNG", optimize=True)
 
@@ -109,32 +109,32 @@ def _check(
     rows: Sequence[SheetRow], audio: np.ndarray | None, times: Sequence[float] | np.ndarray | None
 ) -> None:
     if not rows:
-        raise ValueError("rows: none found, expected at least one")
+        raise ValueError("rows: expected at least one, found none")
     for row in rows:
         if len(row.frames) == 0:
-            raise ValueError(f"rows: {row.label!r} has no pictures")
+            raise ValueError(f"rows: {row.label!r} has no frames")
         if row.captions and len(row.captions) != len(row.frames):
             raise ValueError(
-                f"rows: {row.label!r} has {len(row.captions)} captions, expected {len(row.frames)}"
+                f"rows: {row.label!r} expected {len(row.frames)} captions, found {len(row.captions)}"
             )
         if row.timed and (times is None or len(times) != len(row.frames)):
             raise ValueError(
-                f"rows: {row.label!r} is timed and has {len(row.frames)} pictures, expected as many frame_times"
+                f"rows: {row.label!r} is timed and has {len(row.frames)} frames, expected as many frame_times"
             )
     if audio is not None and (times is None or len(times) == 0 or (np.diff(np.asarray(times)) <= 0).any()):
         raise ValueError(
-            f"frame_times: {times} found, expected rising seconds, one a column, to place the audio"
+            f"frame_times: expected rising seconds, one per column, to place the audio; found {times}"
         )
 
 
-def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
-    """The picture in a square of `cell` pixels, its shape kept."""
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"frames: {picture.dtype} {picture.shape} found, expected uint8 [H, W, 3]")
-    height, width = picture.shape[:2]
+def _fit(frame: np.ndarray, cell: int) -> np.ndarray:
+    """The frame in a square of `cell` pixels, its aspect ratio kept."""
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"frames: expected uint8 [H, W, 3], found {frame.dtype} {list(frame.shape)}")
+    height, width = frame.shape[:2]
     scale = cell / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     square = np.full((cell, cell, 3), _PAPER, np.uint8)
     y, x = (cell - size[1]) // 2, (cell - size[0]) // 2
     square[y : y + size[1], x : x + size[0]] = resized
@@ -158,7 +158,7 @@ class _TimeAxis:
 
 
 def _draw_strip(draw: ImageDraw.ImageDraw, audio: np.ndarray, rate: int, axis: _TimeAxis, y: int) -> None:
-    """The waveform, with a tick at every column's time."""
+    """Draws the waveform with a tick at every column's time."""
     pixels, seconds = axis.knots()
     x0, x1, centre = int(pixels[0]), int(pixels[-1]), y + _STRIP / 2
     draw.rectangle((x0, y, x1, y + _STRIP), fill=(240, 241, 243))

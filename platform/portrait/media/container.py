@@ -1,4 +1,4 @@
-"""Opening media files safely: one place that turns what FFmpeg says into one line naming the file and the reason."""
+"""Opening media files safely, with errors of one line that name the file and the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MediaSource: TypeAlias = str | Path | bytes
 """A file's path or its whole content."""
 
 # Playlists and "concat" files may point at other files and at the network, and the image and text demuxers take nearly
-# anything for a video; a user's upload may be none of these.
+# anything for a video: uploads of these kinds are refused.
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,h264,hevc,mxf,nut,"
     "wav,w64,flac,mp3,aac,ac3,aiff,au,caf,amr,ivf"
@@ -26,7 +26,7 @@ _FORMATS = (
 
 
 def label_of(source: MediaSource, name: str | None = None) -> str:
-    """How errors call a source: the given name, else the path, else "video" for bare bytes."""
+    """What errors call a source: the given name, else the path, else the size of the content."""
     return name or (f"media of {len(source)} bytes" if isinstance(source, bytes) else str(source))
 
 
@@ -36,7 +36,7 @@ def open_media(source: MediaSource, *, name: str | None = None) -> Iterator[Inpu
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: empty, or not a container of video or sound that FFmpeg knows.
+        ValueError: empty, or not a video or sound container that FFmpeg knows.
     """
     label = label_of(source, name)
     if not isinstance(source, bytes):
@@ -61,9 +61,9 @@ def open_media(source: MediaSource, *, name: str | None = None) -> Iterator[Inpu
 
 
 def promised_seconds(stream: Stream) -> float | None:
-    """How long a track is by its file's index; None where that says nothing.
+    """A track's length in seconds by the file's index; None where the index does not say.
 
-    Matroska keeps each track's length in a tag; without one, FFmpeg takes the longest track's for all of them.
+    Matroska keeps each track's length in a tag; without one, FFmpeg reports the longest track's for all of them.
     """
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if tag is not None:
@@ -74,10 +74,10 @@ def promised_seconds(stream: Stream) -> float | None:
 
 
 def is_cut_off(seconds: float, promised: float) -> bool:
-    """Whether a track of so many seconds lacks more of what its index promises than indexes err by."""
+    """Whether a track of that many seconds is shorter than its index promises, beyond an index's usual error."""
     return promised - seconds > max(0.5, 0.02 * promised)
 
 
 def reason_of(error: av.error.FFmpegError) -> str:
-    """FFmpeg's own words for an error, without its number and file name."""
+    """FFmpeg's description of an error, without its number and file name."""
     return (error.strerror or str(error)).strip()

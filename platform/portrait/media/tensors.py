@@ -1,4 +1,4 @@
-"""Pictures as bytes and as tensors: uint8 RGB [T, H, W, 3] on one side, float32 [3, T, H, W] in [-1, 1] on the other.
+"""Frames as bytes and as tensors: uint8 RGB [T, H, W, 3] on one side, float32 [3, T, H, W] in [-1, 1] on the other.
 
 The range and layout are those of the paper's video VAE (design.md §3). Letters: `T` frames, `C H W`.
 """
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def frames_to_tensor(frames: np.ndarray | Tensor) -> Tensor:
-    """Turns uint8 RGB frames [T, H, W, 3] into float32 [3, T, H, W] in [-1, 1] (0 → -1, 255 → 1).
+    """Converts uint8 RGB frames [T, H, W, 3] to float32 [3, T, H, W] in [-1, 1] (0 → -1, 255 → 1).
 
     Raises:
-        ValueError: another shape or another type of number.
+        ValueError: another shape or dtype.
     """
     frames = torch.from_numpy(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
@@ -26,7 +26,7 @@ def frames_to_tensor(frames: np.ndarray | Tensor) -> Tensor:
 
 
 def tensor_to_frames(video_CTHW: Tensor) -> np.ndarray:
-    """Turns a video tensor [3, T, H, W] in [-1, 1] into uint8 RGB frames [T, H, W, 3]; values outside are clamped.
+    """Converts a video tensor [3, T, H, W] in [-1, 1] to uint8 RGB frames [T, H, W, 3]; values outside are clamped.
 
     Raises:
         ValueError: another shape.

@@ -1,4 +1,4 @@
-"""What a finished MP4 holds, track by track, as `ffprobe` would say: for checks of what was streamed."""
+"""What a finished MP4 contains, track by track, as `ffprobe` reports it: for checks of what was streamed."""
 
 from __future__ import annotations
 
@@ -29,24 +29,31 @@ class Tracks:
     """The first video and the first audio track of a file."""
 
     video: Track
-    """The pictures."""
+    """The first video track."""
     audio: Track
-    """The sound."""
+    """The first audio track."""
     fps: float
     """Frames over seconds of the video track."""
 
     def mismatches(self, seconds: float, fps: float = FRAME_RATE) -> list[str]:
-        """What differs from so many seconds of speech: codecs, rate, lengths to within a frame, starts within 40 ms."""
+        """What differs from a file for that many seconds of speech, one sentence each.
+
+        Checks the codecs, the frame rate, both lengths to within a frame, and that both tracks start within 40 ms.
+        """
         found = []
         if (self.video.codec, self.audio.codec) != ("h264", "aac"):
-            found.append(f"codecs are {self.video.codec} and {self.audio.codec}, not h264 and aac")
+            found.append(f"codecs: expected h264 and aac, found {self.video.codec} and {self.audio.codec}")
         if abs(self.fps - fps) > 0.01:
-            found.append(f"{self.fps:.2f} frames/s, not {fps:g}")
+            found.append(f"frame rate: expected {fps:g} frames/s, found {self.fps:.2f}")
         for name, track in (("video", self.video), ("audio", self.audio)):
             if abs(track.seconds - seconds) > 1 / fps + 1e-3:
-                found.append(f"the {name} is {track.seconds:.3f} s long, the speech {seconds:.3f} s")
+                found.append(
+                    f"length: expected {seconds:.3f} s as the speech, found {track.seconds:.3f} s of {name}"
+                )
         if abs(self.video.start_s - self.audio.start_s) > 0.040 + 1e-6:
-            found.append(f"video starts at {self.video.start_s:.3f} s, audio at {self.audio.start_s:.3f} s")
+            found.append(
+                f"start: the video starts at {self.video.start_s:.3f} s, the audio at {self.audio.start_s:.3f} s"
+            )
         return found
 
 
@@ -54,7 +61,7 @@ def read_tracks(path: str | Path) -> Tracks:
     """Decodes both tracks of a file and measures them.
 
     Raises:
-        ValueError: a track is missing or empty.
+        ValueError: the video or the audio track is missing or empty.
     """
     with av.open(str(path)) as container:
         if not (container.streams.video and container.streams.audio):

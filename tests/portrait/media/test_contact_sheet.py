@@ -72,7 +72,7 @@ def test_error_maps_are_dark_where_pictures_agree() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="rows"):
         contact_sheet([])
-    with pytest.raises(ValueError, match="'empty' has no pictures"):
+    with pytest.raises(ValueError, match="'empty' has no frames"):
         contact_sheet([SheetRow(label="empty", frames=[])])
     with pytest.raises(ValueError, match="captions"):
         contact_sheet([SheetRow(label="x", frames=[RED], captions=["a", "b"])])
