@@ -53,7 +53,7 @@ def main(config: AblateVAE) -> Tables:
     facts = {
         "preset": config.preset,
         "training": f"{task.clips} version {task.clips_version}, seed {config.seed}",
-        "stages": ", ".join(
+        "training stages": ", ".join(
             f"{stage.size}²×{stage.num_frames}: {stage.steps} steps of {max(1, settings.workers)}×{stage.batch_size}"
             for stage in task.training.stages
         ),

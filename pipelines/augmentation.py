@@ -1,6 +1,8 @@
-"""Random changes of a training clip's appearance, the same for all its frames and references.
+"""Random changes of training clips: of their appearance, the same for all frames and references, and of the placement
+of references.
 
-A few hundred people are few for what has to do without references: mirrored and recoloured, each is many.
+A few hundred people are few for a model that must also reconstruct without references; mirrored and recoloured, each of
+them stands for many.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def augment(
         references: [B, M, 3, H, W] in [−1, 1].
         mirror: share of the examples that are mirrored left to right.
         colour_jitter: 0 … 1, strength of the recolouring: each channel is multiplied by up to (1 + strength) or divided
-            by it, and hues are turned by up to strength × 180°.
+            by it, and hues are rotated by up to strength × 180°.
         rng: on the CPU; all draws come from it.
 
     Returns:
@@ -49,7 +51,13 @@ def augment(
 
 
 def colour_matrices(batch: int, strength: float, rng: torch.Generator) -> Tensor:
-    """Random changes of colour, float32 [B, 3, 3] for RGB in [0, 1]: a turn about grey, then a gain of each channel."""
+    """Random colour changes, float32 [B, 3, 3], for RGB in [0, 1]: a rotation about grey, then a gain per channel.
+
+    Args:
+        batch: B.
+        strength: 0 … 1: up to strength × 180° and gains of 1 / (1 + strength) … 1 + strength.
+        rng: on the CPU; all draws come from it.
+    """
     angle = (torch.rand(batch, generator=rng) * 2 - 1) * strength * math.pi
     # Rodrigues' rotation about (1, 1, 1)/√3
     axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
