@@ -165,7 +165,7 @@ def run_steps(config: Demo, paths: Paths, report: StepReport) -> None:
     train(config, paths, report)
 
     with report.step("evaluate") as step:
-        figures = evaluate.main(
+        metrics = evaluate.main(
             evaluate.Evaluate(
                 clips=paths.clips,
                 vae=paths.vae,
@@ -176,9 +176,9 @@ def run_steps(config: Demo, paths: Paths, report: StepReport) -> None:
                 subjects=3,
             )
         )
-        numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
         run.log_metrics({f"eval/{name}": value for name, value in numbers.items()}, 0)
-        for line in figure_lines(figures):
+        for line in metric_lines(metrics):
             step.note(line)
 
     stream(config, paths, report, run)
@@ -281,12 +281,12 @@ def stream(config: Demo, paths: Paths, report: StepReport, run: tracking.Run) ->
                 f"first picture after {told.first_media_s:.2f} s, median latency of a block "
                 f"{told.median_latency_ms:.0f} ms, {told.stalls} stalls"
             )
-            figures = {"stream/first_media_s": told.first_media_s, "stream/stalls": float(told.stalls)}
+            metrics = {"stream/first_media_s": told.first_media_s, "stream/stalls": float(told.stalls)}
     finally:
         serve.shutdown()
     with report.step("look at the video") as step:
-        figures |= look(config, paths, material, step)
-        run.log_metrics({name: value for name, value in figures.items() if math.isfinite(value)}, 0)
+        metrics |= look(config, paths, material, step)
+        run.log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)}, 0)
         for path in (paths.video, paths.sheet):
             run.log_artifact(path)
 
@@ -307,15 +307,15 @@ def look(config: Demo, paths: Paths, material: demo_material.Material, step: Ste
     return {"mouth/right": mouth.right, "mouth/wrong": mouth.wrong}
 
 
-def figure_lines(figures: Mapping[str, Any]) -> list[str]:
+def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
     """The evaluation in words: PSNR against the number of references, LPIPS, and the mouth where it was measured."""
-    psnr = ", ".join(f"M={count} {figures[f'psnr_m{count}']:.2f} dB" for count in range(4))
-    lines = [f"PSNR on held-out clips: {psnr}", f"LPIPS {figures['lpips']}"]
-    if "follow_right" in figures:
+    psnr = ", ".join(f"M={count} {metrics[f'psnr_m{count}']:.2f} dB" for count in range(4))
+    lines = [f"PSNR on held-out clips: {psnr}", f"LPIPS {metrics['lpips']}"]
+    if "follow_right" in metrics:
         lines.append(
-            f"mouth's opening against rendered truth, people never seen: correlation {figures['follow_right']:.2f} "
-            f"with the right speech, {figures['follow_wrong']:.2f} with other speech "
-            f"({figures['follow_ceiling']:.2f} is what the VAE's pictures allow)"
+            f"mouth's opening against rendered truth, people never seen: correlation {metrics['follow_right']:.2f} "
+            f"with the right speech, {metrics['follow_wrong']:.2f} with other speech "
+            f"({metrics['follow_ceiling']:.2f} is what the VAE's pictures allow)"
         )
     return lines
 

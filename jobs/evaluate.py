@@ -71,7 +71,7 @@ class Report:
     hardware: str
     weights: list[str] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     """Name to value, or to why it was not measured."""
     sheet: np.ndarray | None = None
     """Contact sheet of a generated video, uint8 [H, W, 3]."""
@@ -79,7 +79,8 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """For JSON and Markdown."""
         texts = {"weights": ", ".join(self.weights), "data": "; ".join(self.data)}
-        return {**texts, "hardware": self.hardware, "figures": self.figures}
+        # "figures" keeps evaluation.json readable to scripts that compare it with older runs.
+        return {**texts, "hardware": self.hardware, "figures": self.metrics}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ class Models:
 
 
 def main(config: Evaluate) -> dict[str, Any]:
-    """Measures, writes the report, prints it and returns its figures."""
+    """Measures, writes the report, prints it and returns its metrics."""
     for name, most in (("count", 10**6), ("subjects", 10**6), ("speakers", 10**6), ("references", 3)):
         if not 1 <= getattr(config, name) <= most:
             raise ValueError(f"--{name} must be 1 … {most}, got {getattr(config, name)}")
@@ -122,7 +123,7 @@ def main(config: Evaluate) -> dict[str, Any]:
         measure_speakers(config, report, models, held_out, judges)
     publish(config, report)
     print(evaluation.markdown(report.as_dict()))
-    return report.figures
+    return report.metrics
 
 
 def measure_vae(
@@ -136,9 +137,9 @@ def measure_vae(
     else:
         clips = tqdm(held_out.clips(size), total=held_out.count, unit="clip", desc="reconstructing")
         report.data.append(held_out.name)
-    report.figures |= evaluation.reconstruction_figures(models.vae, clips, lpips=lpips)
+    report.metrics |= evaluation.reconstruction_metrics(models.vae, clips, lpips=lpips)
     if lpips.reason is not None:
-        report.figures["lpips"] = lpips.reason
+        report.metrics["lpips"] = lpips.reason
 
 
 def measure_generator(config: Evaluate, report: Report, models: Models) -> None:
@@ -149,7 +150,7 @@ def measure_generator(config: Evaluate, report: Report, models: Models) -> None:
     following = evaluation.measure_following(
         models.vae, models.generator, models.preset, subjects, references=config.references
     )
-    report.figures |= following.figures
+    report.metrics |= following.metrics
     report.data.append(f"{config.subjects} unseen synthetic identities for the mouth")
     report.sheet = evaluation.follow_sheet(following.examples[0])
 
@@ -163,18 +164,18 @@ def measure_speakers(
         count = min(config.speakers, held_out.count)
         clips = talking.spoken_clips(held_out, models.preset.video.size, count)
         spoken = tqdm(clips, total=count, unit="clip", desc="speaking")
-        report.figures |= talking.measure_talking(
+        report.metrics |= talking.measure_talking(
             models.vae, models.generator, models.preset, spoken, judges, references=config.references
         )
         report.data.append(f"{count} of these clips for lip sync and identity")
     if config.syncnet is not None:
         report.weights.append(f"{config.syncnet.name} {checksum(config.syncnet)[:12]}")
     else:
-        report.figures["sync_confidence"] = "not measured: needs SyncNet's weights (--syncnet) and --clips"
+        report.metrics["sync_confidence"] = "not measured: needs SyncNet's weights (--syncnet) and --clips"
     if judges.embedder is not None:
         report.weights.append(judges.embedder.id)
     else:
-        report.figures["identity"] = (
+        report.metrics["identity"] = (
             "not measured: needs face networks (--identity-weights, --detector) and --clips"
         )
 
@@ -208,7 +209,7 @@ def publish(config: Evaluate, report: Report) -> None:
     (config.output / "evaluation.md").write_text(evaluation.markdown(content))
     params = {name: content[name] for name in ("weights", "data", "hardware")}
     run = tracking.start_run("portrait", "evaluate", params, output=config.output)
-    numbers = {name: value for name, value in report.figures.items() if isinstance(value, float)}
+    numbers = {name: value for name, value in report.metrics.items() if isinstance(value, float)}
     run.log_metrics({f"eval/{name}": value for name, value in numbers.items()}, step=0)
     run.log_artifact(config.output / "evaluation.md")
     if report.sheet is not None:

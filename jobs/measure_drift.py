@@ -114,11 +114,11 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
                 embedder=embedder,
             ):
                 measured[name].append(stretch)
-                figures = stretch.figures()
-                text = "  ".join(f"{figure} {value:.3f}" for figure, value in figures.items())
+                metrics = stretch.metrics()
+                text = "  ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
                 print(f"{name} {stretch.start_s:6.0f} s: {text}", flush=True)
                 run.log_metrics(
-                    {f"{figure}/{name}": value for figure, value in figures.items()}, round(stretch.start_s)
+                    {f"{metric}/{name}": value for metric, value in metrics.items()}, round(stretch.start_s)
                 )
         rolling = {n for n, (_, made) in headers.items() if _sampling(config, made).window == "rolling"}
         text = drift.markdown(measured, facts, preset.generator, rolling=rolling)
@@ -173,7 +173,7 @@ def publish(
 ) -> None:
     """Writes the report to the output folder and to MLflow, and prints it."""
     numbers = {
-        name: [{"start_s": stretch.start_s, **stretch.figures()} for stretch in stretches]
+        name: [{"start_s": stretch.start_s, **stretch.metrics()} for stretch in stretches]
         for name, stretches in measured.items()
     }
     (config.output / "drift.md").write_text(text)

@@ -82,10 +82,10 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
             )
         ):
             rows.append(row)
-            text = "  ".join(f"{name} {value:.3f}" for name, value in row.figures.items())
+            text = "  ".join(f"{name} {value:.3f}" for name, value in row.metrics.items())
             print(f"λ_a {row.audio:g}, λ_r {row.reference:g}: {text}", flush=True)
             scales = {"audio_guidance": row.audio, "reference_guidance": row.reference}
-            run.log_metrics(scales | dict(row.figures), step)
+            run.log_metrics(scales | dict(row.metrics), step)
         publish(config, run, rows, facts)
     return rows
 

@@ -111,8 +111,7 @@ def measure(
         truth = frames_to_tensor(clip.frames)[None]
         for count, video in reconstruction.reconstruct(vae, clip, counts).items():
             values = found[count]
-            # Frames are in [−1, 1] here and in [0, 1] in the paper's table: half the error.
-            values.setdefault("l1", []).append(float(l1(video[None], truth)) / 2)
+            values.setdefault("l1", []).append(float(l1(video[None], truth)))
             values.setdefault("psnr", []).append(float(psnr(video[None], truth)))
             if lpips.available:
                 values.setdefault("lpips", []).append(float(lpips(video[None], truth)))

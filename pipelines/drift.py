@@ -37,7 +37,7 @@ class Stretch:
     differences: NDArray[np.float32] = field(repr=False)
     """[T], mean absolute difference of each of its frames from the one before, 0 … 255; 0 for the stream's first."""
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What was measured, by name."""
         found = {"sharpness": self.sharpness, "colour": self.colour, "identity": self.identity}
         return {name: value for name, value in found.items() if value is not None}
@@ -143,13 +143,13 @@ def markdown(
     `rolling`: generators whose window rolls.
     """
     lines = [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", "| generator | figure | first minute | last minute | change |", "|---|---|---|---|---|"]
+    lines += ["", "| generator | metric | first minute | last minute | change |", "|---|---|---|---|---|"]
     for name, stretches in measured.items():
         first, last = minutes_at_both_ends(stretches)
-        for figure in ("sharpness", "colour", "identity"):
-            cells = [f"{end[figure]:.3f}" if figure in end else NOT_MEASURED for end in (first, last)]
-            change = f"{last[figure] - first[figure]:+.3f}" if figure in first and figure in last else ""
-            lines.append(f"| {name} | {figure} | {cells[0]} | {cells[1]} | {change} |")
+        for metric in ("sharpness", "colour", "identity"):
+            cells = [f"{end[metric]:.3f}" if metric in end else NOT_MEASURED for end in (first, last)]
+            change = f"{last[metric] - first[metric]:+.3f}" if metric in first and metric in last else ""
+            lines.append(f"| {name} | {metric} | {cells[0]} | {cells[1]} | {change} |")
     lines += [
         "",
         "| generator | frame difference where a window begins | where a block begins | where another latent begins | "
@@ -166,20 +166,20 @@ def markdown(
 
 
 def minutes_at_both_ends(stretches: Sequence[Stretch]) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean figures of the first and the last minute; of the first and the last half where there is less."""
+    """Mean metrics of the first and the last minute; of the first and the last half where there is less."""
     within = [s for s in stretches if s.start_s < stretches[0].start_s + 60]
     count = min(len(within), max(1, len(stretches) // 2))
     return _means(stretches[:count]), _means(stretches[-count:])
 
 
 def _means(stretches: Sequence[Stretch]) -> dict[str, float]:
-    found = [stretch.figures() for stretch in stretches]
-    names = dict.fromkeys(name for figures in found for name in figures)
-    return {name: float(np.mean([figures[name] for figures in found if name in figures])) for name in names}
+    found = [stretch.metrics() for stretch in stretches]
+    names = dict.fromkeys(name for metrics in found for name in metrics)
+    return {name: float(np.mean([metrics[name] for metrics in found if name in metrics])) for name in names}
 
 
 def plot(measured: Mapping[str, Sequence[Stretch]]) -> NDArray[np.uint8]:
-    """The figures over time, a line a generator: uint8 [H, W, 3]."""
+    """The metrics over time, a line a generator: uint8 [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -192,7 +192,7 @@ def plot(measured: Mapping[str, Sequence[Stretch]]) -> NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     for axes, (name, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
         for generator, stretches in measured.items():
-            points = [(s.start_s / 60, s.figures()[name]) for s in stretches if name in s.figures()]
+            points = [(s.start_s / 60, s.metrics()[name]) for s in stretches if name in s.metrics()]
             if points:
                 axes.plot(*zip(*points, strict=True), label=generator)
         axes.set(title=label, xlabel="minutes")

@@ -76,9 +76,9 @@ class FollowExample:
 
 @dataclass(frozen=True, kw_only=True)
 class Following:
-    """Figures of `measure_following` and what they were measured on."""
+    """Metrics of `measure_following` and what they were measured on."""
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     """Means over the subjects."""
     examples: list[FollowExample]
 
@@ -132,8 +132,8 @@ def measure_following(
             found[f"head_range{name}"].append(float(moved[name] / moved["true"]))
         examples.append(FollowExample(subject=subject, generated=right))
     # A mouth that does not move correlates with nothing: 0, not "not a number".
-    figures = {name: float(np.nan_to_num(values).mean()) for name, values in found.items()}
-    return Following(figures=figures, examples=examples)
+    metrics = {name: float(np.nan_to_num(values).mean()) for name, values in found.items()}
+    return Following(metrics=metrics, examples=examples)
 
 
 def _reconstructed(vae: VideoVAE, subject: GenerationSubject, references: int) -> np.ndarray:
@@ -156,7 +156,7 @@ def follow_sheet(example: FollowExample) -> np.ndarray:
     return contact_sheet(rows, audio=subject.audio, frame_times=(shown + 0.5) / FRAME_RATE)
 
 
-def reconstruction_figures(
+def reconstruction_metrics(
     vae: VideoVAE,
     clips: Iterable[reconstruction.HeldOutClip],
     counts: Sequence[int] = (0, 1, 2, 3),
@@ -200,7 +200,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines = [
         f"Weights: {report['weights']}. Data: {report['data']}. Hardware: {report['hardware']}.",
         "",
-        "| figure | value |",
+        "| metric | value |",
         "|---|---|",
     ]
     for name, value in report["figures"].items():

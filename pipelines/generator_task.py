@@ -163,14 +163,14 @@ class GeneratorTask:
         """The flow-matching loss on held-out windows; with a VAE also how a generated mouth follows the speech."""
         del stage_index
         assert isinstance(model, Generator)
-        figures = {self.loss_name: self._held_out_loss(model)}
+        metrics = {self.loss_name: self._held_out_loss(model)}
         if self.vae is None:
-            return Evaluation(metrics=figures, remarks={"follow": "not measured: needs --vae"})
+            return Evaluation(metrics=metrics, remarks={"follow": "not measured: needs --vae"})
         vae = checkpoints.load_vae(self.vae, preset=self.preset).to(model.latent_mean.device)
         subject = GenerationSubject.synthetic(EVALUATION_SEED, size=self.preset.video.size)
         following = measure_following(vae, model, self.exported_preset, [subject])
-        figures |= following.figures
-        return Evaluation(metrics=figures, pictures={"generated": follow_sheet(following.examples[0])})
+        metrics |= following.metrics
+        return Evaluation(metrics=metrics, pictures={"generated": follow_sheet(following.examples[0])})
 
     @torch.no_grad()
     def _held_out_loss(self, model: Generator) -> float:

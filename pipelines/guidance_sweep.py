@@ -27,7 +27,7 @@ from portrait.speech import build_speech_encoder
 from portrait.streaming import PortraitPipeline
 from portrait.vae import VideoVAE
 
-FIGURES: Mapping[str, str] = {
+METRICS: Mapping[str, str] = {
     "sync": "correlation of the mouth's opening with the truth",
     "identity": "cosine with the references' face",
     "colour": "ΔE from the references",
@@ -46,7 +46,7 @@ class Row:
     """λ_a."""
     reference: float
     """λ_r."""
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     """Means over subjects and seeds; identity is missing where it was not measured."""
     shown: NDArray[np.uint8]
     """[H, W, 3], the last frame of the first subject."""
@@ -83,22 +83,22 @@ def sweep(
                 for seed in range(seeds)
             ]
             last_frames.append(takes[0][-1])
-            for name, value in figures_of(subject, takes, embedder).items():
+            for name, value in metrics_of(subject, takes, embedder).items():
                 found[name].append(value)
         means = {name: float(np.mean(values)) for name, values in found.items()}
-        yield Row(audio=audio, reference=reference, figures=means, shown=last_frames[0])
+        yield Row(audio=audio, reference=reference, metrics=means, shown=last_frames[0])
 
 
-def figures_of(
+def metrics_of(
     subject: GenerationSubject, takes: Sequence[NDArray[np.uint8]], embedder: FaceEmbedder | None
 ) -> dict[str, float]:
-    """One subject's figures over its takes."""
+    """One subject's metrics over its takes."""
     references = subject.references[:1]
     openings = [lip_aperture(frames) for frames in takes]
     # A mouth that does not move correlates with nothing: 0, not "not a number".
     sync = [np.nan_to_num(correlation(o, subject.opening[: len(o)])) for o in openings]
     own = sharpness(references)
-    figures = {
+    metrics = {
         "sync": float(np.mean(sync)),
         "colour": float(np.mean([colour_distance(frames, references) for frames in takes])),
         "sharpness": float(np.mean([sharpness(frames) for frames in takes])) / own,
@@ -109,26 +109,26 @@ def figures_of(
         similar = [identity_similarity(embedder, frames[::10], references) for frames in takes]
         seen = [value for value in similar if value is not None]
         if seen:
-            figures["identity"] = float(np.mean(seen))
-    return figures
+            metrics["identity"] = float(np.mean(seen))
+    return metrics
 
 
 def markdown(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
     """The table; what was not measured says so."""
     lines = [f"- {name}: {value}" for name, value in facts.items()]
-    lines += [f"- {name}: {words}" for name, words in FIGURES.items()]
-    lines += ["", "| λ_a | λ_r | " + " | ".join(FIGURES) + " |", "|---|---|" + "---|" * len(FIGURES)]
+    lines += [f"- {name}: {words}" for name, words in METRICS.items()]
+    lines += ["", "| λ_a | λ_r | " + " | ".join(METRICS) + " |", "|---|---|" + "---|" * len(METRICS)]
     for row in rows:
-        cells = [f"{row.figures[name]:.4f}" if name in row.figures else "not measured" for name in FIGURES]
+        cells = [f"{row.metrics[name]:.4f}" if name in row.metrics else "not measured" for name in METRICS]
         lines.append(f"| {row.audio:g} | {row.reference:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """The same rows; empty where a figure was not measured."""
+    """The same rows; empty where a metric was not measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["audio_guidance", "reference_guidance", *FIGURES])
+    writer.writerow(["audio_guidance", "reference_guidance", *METRICS])
     for row in rows:
-        writer.writerow([row.audio, row.reference, *(row.figures.get(name, "") for name in FIGURES)])
+        writer.writerow([row.audio, row.reference, *(row.metrics.get(name, "") for name in METRICS)])
     return text.getvalue()

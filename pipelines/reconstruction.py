@@ -40,7 +40,7 @@ class HeldOutClip:
 def held_out_split(
     table: Clips, preferred: Sequence[str] = ("test", "val"), *, source: str | None = None
 ) -> str:
-    """The first of the preferred splits that has clips (of a source, if one is given), else `train`, whose figures say
+    """The first of the preferred splits that has clips (of a source, if one is given), else `train`, whose numbers say
     little.
 
     Raises:

@@ -1,7 +1,7 @@
 """Held-out people made to speak their own recordings: lip sync (S_C, S_D) and identity, beside the true video's.
 
 As in the paper's comparison, a clip's reference pictures and its speech go in, and what comes out is judged. The true
-video's own figures are what a perfect generator would reach. Shapes: T frames.
+video's own metrics are what a perfect generator would reach. Shapes: T frames.
 """
 
 from __future__ import annotations
@@ -87,23 +87,23 @@ def measure_talking(
                 found[f"{name}_true"].append(true)
             else:
                 lost[name] += 1
-    figures = {name: float(np.mean(values)) for name, values in found.items()}
+    metrics = {name: float(np.mean(values)) for name, values in found.items()}
     if judges.syncnet is not None:
-        figures["sync_lost"] = float(lost["sync_confidence"])
+        metrics["sync_lost"] = float(lost["sync_confidence"])
     if judges.embedder is not None:
-        figures["identity_lost"] = float(lost["identity"])
-    return figures
+        metrics["identity_lost"] = float(lost["identity"])
+    return metrics
 
 
 def _judge(frames: np.ndarray, audio: np.ndarray, references: np.ndarray, judges: Judges) -> dict[str, float]:
     """Of one video; empty where no face is found."""
-    figures = {}
+    metrics = {}
     if judges.syncnet is not None:
         sync = synchrony_of_video(judges.syncnet, frames, audio)
         if sync is not None:
-            figures |= {"sync_confidence": sync.confidence, "sync_distance": sync.distance}
+            metrics |= {"sync_confidence": sync.confidence, "sync_distance": sync.distance}
     if judges.embedder is not None:
         likeness = identity_similarity(judges.embedder, frames, references)
         if likeness is not None:
-            figures["identity"] = likeness
-    return figures
+            metrics["identity"] = likeness
+    return metrics

@@ -20,7 +20,7 @@ from torch import nn
 
 from pipelines import reconstruction
 from pipelines.augmentation import augment, jitter_references
-from pipelines.evaluation import reconstruction_figures
+from pipelines.evaluation import reconstruction_metrics
 from pipelines.task import Batch, DataShard, Evaluation, TrainingStage
 from portrait.media.contact_sheet import SheetRow, contact_sheet, error_map
 from portrait.media.tensors import tensor_to_frames
@@ -170,7 +170,7 @@ class VAETask:
         size = self.training.stages[stage_index].size
         clips = self._held_out(size)
         counts = range(self.training.max_references + 1)
-        metrics = reconstruction_figures(model, clips, counts)
+        metrics = reconstruction_metrics(model, clips, counts)
         sheet = reconstruction_sheet(clips[0], reconstruction.reconstruct(model, clips[0], counts))
         remarks = {} if self.lpips_weight else {"lpips": "not measured: needs LPIPS backbone weights"}
         return Evaluation(metrics=metrics, pictures={"reconstruction": sheet}, remarks=remarks)

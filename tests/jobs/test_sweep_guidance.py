@@ -1,4 +1,4 @@
-"""`jobs.sweep_guidance` from end to end. Random weights: the chain and the table are checked, not the figures."""
+"""`jobs.sweep_guidance` from end to end. Random weights: the chain and the table are checked, not the values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jobs.sweep_guidance import SweepGuidance, main
-from pipelines.guidance_sweep import FIGURES
+from pipelines.guidance_sweep import METRICS
 from portrait import presets
 from portrait.generator import Generator, SamplingConfig
 from portrait.storage.checkpoints import save_model
@@ -42,12 +42,12 @@ def config(tmp_path: Path) -> SweepGuidance:
 def test_every_pair_of_scales_is_a_row(config: SweepGuidance) -> None:
     rows = main(config)
     assert [(row.audio, row.reference) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    assert all("identity" not in row.figures for row in rows)
-    assert len({row.figures["colour"] for row in rows}) == 4  # every pair of scales makes another video
+    assert all("identity" not in row.metrics for row in rows)
+    assert len({row.metrics["colour"] for row in rows}) == 4  # every pair of scales makes another video
     with (config.output / "guidance.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["identity"] for row in table] == [""] * 4
-    assert {*FIGURES} < {*table[0]}
+    assert {*METRICS} < {*table[0]}
     assert "| 2 | 1 |" in (config.output / "guidance.md").read_text()
     assert (config.output / "guidance.png").exists()
 

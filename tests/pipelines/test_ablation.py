@@ -80,14 +80,14 @@ def test_the_figures_are_those_of_the_pictures_in_0_to_1(micro_preset: Preset, m
     clips = reconstruction.read_clips(ClipTable.open(micro_clips), split="train", size=64, count=2)
     measured = ablation.measure(vae, clips, (0, 2), LPIPS())
     assert set(measured) == {0, 2}
-    for count, figures in measured.items():
+    for count, metrics in measured.items():
         psnr, l1 = [], []
         for clip in clips:
             made = reconstruction.reconstruct(vae, clip, (count,))[count].double().permute(1, 2, 3, 0).numpy()
             error = (made + 1) / 2 - clip.frames / 255
             psnr.append(-10 * np.log10((error**2).mean()))
             l1.append(np.abs(error).mean())
-        assert figures == pytest.approx({"psnr": np.mean(psnr), "l1": np.mean(l1)}, rel=1e-5)
+        assert metrics == pytest.approx({"psnr": np.mean(psnr), "l1": np.mean(l1)}, rel=1e-5)
 
 
 def test_no_clips_is_an_error_and_no_figure(micro_preset: Preset) -> None:

@@ -88,7 +88,7 @@ def test_ranges_are_those_of_the_true_video_where_it_is_what_is_generated(
 
     def measured(frames: np.ndarray) -> dict[str, float]:
         monkeypatch.setattr(evaluation, "generate", lambda *_, **__: frames)
-        return evaluation.measure_following(vae, generator, micro_preset, [subject]).figures
+        return evaluation.measure_following(vae, generator, micro_preset, [subject]).metrics
 
     true = measured(subject.frames)
     assert true["mouth_range"] == pytest.approx(1)

@@ -7,7 +7,7 @@ import torch
 from torchvision.models import alexnet
 
 from pipelines import reconstruction
-from pipelines.evaluation import reconstruction_figures
+from pipelines.evaluation import reconstruction_metrics
 from portrait.media.tensors import frames_to_tensor
 from portrait.metrics.perceptual import LPIPS
 from portrait.presets import Preset
@@ -72,8 +72,8 @@ def test_lpips_is_measured_where_its_weights_are(tmp_path, micro_clips: str, mic
     torch.save(alexnet(weights=None).state_dict(), tmp_path / "alexnet-random.pth")
     lpips, vae = LPIPS(tmp_path), VideoVAE(micro_preset.vae).eval()
     clips = list(reconstruction.HeldOutClips.of(micro_clips, 1).clips(64))
-    figures = reconstruction_figures(vae, clips, (0, 1), lpips)
+    metrics = reconstruction_metrics(vae, clips, (0, 1), lpips)
     for count, video in reconstruction.reconstruct(vae, clips[0], (0, 1)).items():
         expected = lpips(video[None], frames_to_tensor(clips[0].frames)[None])
-        assert figures[f"lpips_m{count}"] == pytest.approx(float(expected))
-    assert not any("lpips" in name for name in reconstruction_figures(vae, clips, (0,), LPIPS(None)))
+        assert metrics[f"lpips_m{count}"] == pytest.approx(float(expected))
+    assert not any("lpips" in name for name in reconstruction_metrics(vae, clips, (0,), LPIPS(None)))

@@ -1,4 +1,4 @@
-"""Talking people are judged as the judges judge: the true video in the generated one's place gets its own figures."""
+"""Talking people are judged as the judges judge: the true video in the generated one's place gets its own metrics."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_the_true_video_in_the_place_of_the_generated_one(
     made = iter([clip.clip.frames for clip in clips])
     monkeypatch.setattr(talking, "generate", lambda *_, **__: next(made))
     vae, generator = VideoVAE(micro_preset.vae), Generator(micro_preset.generator)
-    figures = talking.measure_talking(vae, generator, micro_preset, clips, judges)
-    assert figures["sync_lost"] == 0
+    metrics = talking.measure_talking(vae, generator, micro_preset, clips, judges)
+    assert metrics["sync_lost"] == 0
     found = [synchrony_of_video(judges.syncnet, clip.clip.frames, clip.audio) for clip in clips]
     for name in ("confidence", "distance"):
         expected = np.mean([getattr(sync, name) for sync in found])
-        assert figures[f"sync_{name}"] == figures[f"sync_{name}_true"] == pytest.approx(expected)
-    assert not any("identity" in name for name in figures)
+        assert metrics[f"sync_{name}"] == metrics[f"sync_{name}_true"] == pytest.approx(expected)
+    assert not any("identity" in name for name in metrics)
 
 
 def test_a_clip_that_cannot_be_judged_has_no_part_on_either_side(
@@ -75,11 +75,11 @@ def test_a_clip_that_cannot_be_judged_has_no_part_on_either_side(
     made = iter([clips[0].clip.frames, np.full((FRAMES, 128, 128, 3), 128, np.uint8)])
     monkeypatch.setattr(talking, "generate", lambda *_, **__: next(made))
     vae, generator = VideoVAE(micro_preset.vae), Generator(micro_preset.generator)
-    figures = talking.measure_talking(vae, generator, micro_preset, clips, judges)
-    assert figures["sync_lost"] == 1
+    metrics = talking.measure_talking(vae, generator, micro_preset, clips, judges)
+    assert metrics["sync_lost"] == 1
     expected = synchrony_of_video(judges.syncnet, clips[0].clip.frames, clips[0].audio)
     assert expected is not None
-    assert figures["sync_confidence"] == figures["sync_confidence_true"] == pytest.approx(expected.confidence)
+    assert metrics["sync_confidence"] == metrics["sync_confidence_true"] == pytest.approx(expected.confidence)
 
 
 def test_models_are_made_to_speak(held_out, judges, micro_preset: Preset, monkeypatch) -> None:

@@ -17,7 +17,15 @@ def test_a_constant_difference_has_a_closed_form() -> None:
     assert psnr(a, b).tolist() == pytest.approx(
         [20 * math.log10(2 / 0.2), 20 * math.log10(2 / 0.02)], rel=1e-5
     )
-    assert l1(a, b).tolist() == pytest.approx([0.2, 0.02], rel=1e-5)
+    assert l1(a, b).tolist() == pytest.approx([0.1, 0.01], rel=1e-5)  # on the scale of frames in [0, 1]
+
+
+def test_l1_is_the_published_scale_of_frames_in_0_to_1() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 8, 8))
+    a, b = (torch.from_numpy(frame / 127.5 - 1)[None] for frame in frames)
+    assert l1(a, b).item() == pytest.approx(np.abs(frames[0] - frames[1]).mean() / 255, rel=1e-5)
+    black, white = torch.full((1, 3, 1, 2, 2), -1.0), torch.ones(1, 3, 1, 2, 2)
+    assert l1(black, white).item() == 1.0
 
 
 def test_uniform_noise_has_the_error_of_its_variance() -> None:
