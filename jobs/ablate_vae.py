@@ -72,7 +72,7 @@ def open_run(config: AblateVAE, facts: Mapping[str, str]) -> tracking.Run:
     """The run that the four models' runs are listed under; with --resume, the run of the interrupted job."""
     record = config.folder / "ablation_run.json"
     if config.resume and record.exists():
-        return tracking.attach(**json.loads(record.read_text()))
+        return tracking.attach(**json.loads(record.read_text()), output=config.folder)
     config.folder.mkdir(parents=True, exist_ok=True)
     run = tracking.start_run("portrait", "ablate_vae", facts, output=config.folder)
     record.write_text(json.dumps({"run_id": run.run_id, "uri": run.uri}))

@@ -133,7 +133,8 @@ def _resume(task: Task, settings: TrainingSettings) -> tuple[tracking.Run, str]:
         raise ValueError(
             f"--resume: the run has {record['workers']} workers, got --workers {settings.workers}"
         )
-    return tracking.attach(record["run_id"], record["uri"]), record["name"]
+    run = tracking.attach(record["run_id"], record["uri"], output=settings.output)
+    return run, record["name"]
 
 
 def _recorded_params(record: dict[str, Any]) -> dict[str, Any]:

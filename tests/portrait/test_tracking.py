@@ -6,6 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from portrait import tracking
+from portrait.tracking_outage import TRACKING_URI_VARIABLE
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_comes_back_from_sqlite(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(tracking.TRACKING_URI_VARIABLE, raising=False)
+    monkeypatch.delenv(TRACKING_URI_VARIABLE, raising=False)
     run = tracking.start_run("test", "first", {"a": {"b": 1}, "c": "x" * 2000}, output=output)
     assert run.uri.startswith("sqlite:///")
     again = tracking.attach(run.run_id, run.uri)
@@ -35,13 +36,13 @@ def test_a_run_comes_back_from_sqlite(output: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unknown_run_is_refused(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(tracking.TRACKING_URI_VARIABLE, raising=False)
+    monkeypatch.delenv(TRACKING_URI_VARIABLE, raising=False)
     with pytest.raises(ValueError, match="has no run 'nothing'"):
         tracking.attach("nothing", tracking.tracking_uri(output))
 
 
 def test_a_server_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tracking.TRACKING_URI_VARIABLE, "http://tracking:5000")
+    monkeypatch.setenv(TRACKING_URI_VARIABLE, "http://tracking:5000")
     assert tracking.tracking_uri("anywhere") == "http://tracking:5000"
 
 
@@ -55,7 +56,7 @@ def test_nested_parameters_become_dotted_names() -> None:
 def test_a_run_ends_where_its_block_ends(
     output: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | None, status: str
 ) -> None:
-    monkeypatch.delenv(tracking.TRACKING_URI_VARIABLE, raising=False)
+    monkeypatch.delenv(TRACKING_URI_VARIABLE, raising=False)
     run = tracking.start_run("test", "block", {}, output=output)
     with contextlib.nullcontext() if error is None else pytest.raises(error), run:
         if error is not None:
