@@ -1,7 +1,7 @@
 """Talking heads made of photographs: videos of every still in a folder, rendered first, then read like any footage.
 
-Every photograph is taken for a different person. Which landmarks are found and how the heads move is described in
-`portrait.faces.landmarks` and `portrait.synthetic.photo_renderer`.
+Each photograph counts as a different person. `portrait.faces.landmarks` finds the landmarks,
+`portrait.synthetic.photo_renderer` renders the frames.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DEFAULT_PHOTOS = PhotoSettings()
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoSource:
-    """Talking heads made of the photographs below a folder; videos that are rendered already are used again."""
+    """Talking heads made of the photographs below a folder; videos that were rendered before are reused."""
 
     photos: Path
     """The folder of photographs."""
@@ -86,7 +86,7 @@ class PhotoSource:
         return "photos"
 
     def files(self) -> list[Footage]:
-        """One `Footage` a video; a photograph without a usable face is one with a `problem`.
+        """One `Footage` per video; a photograph without a usable face becomes one with a `problem`.
 
         Raises:
             FileNotFoundError: the folder or the landmarker does not exist.
@@ -95,7 +95,7 @@ class PhotoSource:
         from portrait.faces.landmarks import FaceLandmarker
 
         pictures = self._pictures()
-        FaceLandmarker(self.landmarker)  # a wrong file is no photograph's fault
+        FaceLandmarker(self.landmarker)  # raises before any photograph is blamed for a wrong file
         render = ray.remote(_render_photo)
         unique = list({digest: path for path, digest in reversed(pictures)}.items())
         problems: dict[str, str] = {}
@@ -159,7 +159,7 @@ class PhotoSource:
 
 
 def _render_photo(path: str, digest: str, clips: list[str], seconds: float, landmarker: str) -> str | None:
-    """Renders a photograph's videos; what is wrong with the photograph, or None."""
+    """Renders a photograph's videos. Returns what is wrong with the photograph, or None."""
     import cv2
 
     from portrait.faces import NoFaceError

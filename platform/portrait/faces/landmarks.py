@@ -25,7 +25,7 @@ _MIN_SCORE = 3.0
 _RIGHT_EYE, _LEFT_EYE = 33, 263
 """The eyes' outer corners."""
 _ROUNDS = 3
-"""Times the square is placed anew around the landmarks found in it."""
+"""Passes of the network; after each the square is recentred on the landmarks found."""
 _BORDER = 0.4
 """Border, as a share of the picture's side, that is added before faces are detected: the detector misses faces that
 fill the picture."""
@@ -88,7 +88,7 @@ class FaceLandmarker:
         return [*squares, *((np.array(middle), side) for side in sides)]
 
     def _refined(self, picture: np.ndarray, centre: np.ndarray, side: float) -> tuple[np.ndarray, float]:
-        """Landmarks and score, the square placed anew and turned upright around what was found."""
+        """Landmarks and score after recentring and rotating the square on the landmarks found."""
         landmarks, score = self._look(picture, centre, side, 0.0)
         for _ in range(_ROUNDS - 1):
             if score < 0:

@@ -1,7 +1,7 @@
-"""Mouth and eyes of a photograph: lips parted along their seam, the jaw lowered, eyelids drawn down, gaze shifted.
+"""Animates the mouth and eyes of a photograph: parts the lips, lowers the jaw, closes the eyelids, shifts the gaze.
 
-Each draws into a copy of a box of the texture. Coordinates within are texture pixels; a map says from where in the
-photograph each pixel is taken. Landmarks are those of `portrait.faces.landmarks`. Letters: H W of the box.
+Each feature redraws its box of the texture by backward warping. Coordinates are texture pixels. Landmarks are those of
+`portrait.faces.landmarks`. Letters: H W of the box.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ROUND = 0.22
 
 
 class PhotoMouth:
-    """Opens and closes a photographed mouth, whatever it does in the still.
+    """Opens and closes a photographed mouth, also one that is open in the still.
 
     Args:
         board: the still.
@@ -97,7 +97,7 @@ class PhotoMouth:
     def _lowered(
         self, y: np.ndarray, lower: np.ndarray, bottom: np.ndarray, opening: float, across: np.ndarray
     ) -> np.ndarray:
-        """How far what is seen below the mouth has come down [H, W]: the lip by its way, the jaw in one piece."""
+        """Downward displacement below the mouth [H, W]: the lip follows the gap, the jaw moves rigidly."""
         drop = max(0.0, (1 - UPPER_SHARE) * opening * self.full_px - 0.5 * max(0.0, self.rest_gap))
         jaw = _JAW_DROP * drop * np.exp(-((across * self._half_width / (0.85 * self._half)) ** 4))
         towards_chin = _smooth((y - bottom) / np.maximum(1, 0.75 * (self._chin_y - lower)))
@@ -105,7 +105,7 @@ class PhotoMouth:
         return ((bottom - lower) * (1 - towards_chin) + jaw * towards_chin) * (1 - beyond)
 
     def _inside(self, top: np.ndarray, bottom: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """The inside of the mouth [H, W, 3]: dark, with teeth above and a tongue below."""
+        """The mouth cavity [H, W, 3]: dark, with upper teeth and a tongue."""
         y = self._y
         depth = np.clip(1 - across**2, 0, 1)
         colour = np.ones((*y.shape, 3), np.float32) * np.array([0.2, 0.07, 0.07], np.float32)
@@ -160,16 +160,15 @@ class _Eye:
         opening = self._bottom - self._top
         lid = self._top + 0.96 * blink * opening
         crease = self._top - 0.45 * self._width
-        # The skin between the crease and the lid's edge stretches down to where the edge is now.
+        # The skin between the crease and the lid's edge is stretched down to the edge's new position.
         stretch = np.clip((self._y - crease) / np.maximum(lid - crease, 1e-3), 0, 1)
         skin_y = np.where(self._y < crease, self._y, crease + stretch * (self._top - crease))
         within = np.clip((self._y - self._top) / np.maximum(opening, 1), 0, 1)
         window = self._across * 4 * within * (1 - within)
         eye_x = self._x - 0.11 * self._width * gaze[0] * window
         eye_y = self._y - 0.12 * self._height * gaze[1] * window
-        no_map = cv2.INTER_LINEAR
-        skin = cv2.remap(picture, self._x, skin_y.astype(np.float32), no_map)
-        eye = cv2.remap(picture, eye_x.astype(np.float32), eye_y.astype(np.float32), no_map)
+        skin = cv2.remap(picture, self._x, skin_y.astype(np.float32), cv2.INTER_LINEAR)
+        eye = cv2.remap(picture, eye_x.astype(np.float32), eye_y.astype(np.float32), cv2.INTER_LINEAR)
         covered = np.clip(lid - self._y + 0.5, 0, 1)[..., None]
         lash = blink * self._across * np.exp(-(((self._y - lid) / max(0.8, 0.035 * self._width)) ** 2))
         drawn = (skin * covered + eye * (1 - covered)) * (1 - 0.55 * lash)[..., None]

@@ -1,7 +1,7 @@
-"""A photograph taken apart for the renderer: an upright board, the person's matte, and what lies behind them.
+"""Splits a photograph into layers for the renderer: the upright picture, the person's matte, and the background.
 
-Positions are in sides of the board, the picture's own side being 1; landmarks are those of `portrait.faces.landmarks`.
-Letters: H W of a texture, N landmarks.
+Positions are in units of the board's side: the part of the board that a frame shows is 1 × 1. Landmarks are those of
+`portrait.faces.landmarks`. Letters: H W of a texture, N landmarks.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 MARGIN = 0.12
-"""How far the texture reaches beyond the picture on each side, so that a moved head uncovers no edge."""
+"""How far the texture reaches beyond the picture on each side, so that moving the head exposes no edge."""
 FACE_WIDTH = 0.42
 """Distance between the cheeks on the board, as `portrait.faces` frames a portrait."""
 _BRIDGE_Y = 0.45
 """Height of the bridge of the nose."""
-_RIGHT_CHEEK, _LEFT_CHEEK, _BRIDGE, _CHIN, _TOP = 234, 454, 168, 152, 10
+_RIGHT_CHEEK, _LEFT_CHEEK, _BRIDGE, _CHIN = 234, 454, 168, 152
 _RIGHT_EYE, _LEFT_EYE = 33, 263
 _OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150,
@@ -59,9 +59,9 @@ class Board:
 
 
 def place(picture: np.ndarray, landmarks: np.ndarray, scale: int, rng: np.random.Generator) -> Board:
-    """Puts a still upright on the board, framed as a portrait with a little variation.
+    """Places a still upright on the board, framed as a portrait with a small random variation.
 
-    Where the still ends before the board does, its edge is continued, more and more blurred.
+    Where the board extends beyond the still, the edge pixels are repeated and increasingly blurred.
 
     Args:
         picture: RGB uint8 [H, W, 3].
@@ -95,7 +95,7 @@ def place(picture: np.ndarray, landmarks: np.ndarray, scale: int, rng: np.random
 
 
 def _soften_outside(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Blurs continued edges the more, the farther they are from the still: streaks become a smooth ground."""
+    """Blurs repeated edge pixels in proportion to their distance from the still, so that they form no streaks."""
     if inside.all():
         return image
     distance = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 3)
@@ -128,7 +128,9 @@ def matte(board: Board) -> np.ndarray:
 
 
 def _seeds(board: Board, small: int, ratio: float) -> np.ndarray:
-    """GrabCut's mask: the face and neck surely the person, hair and shoulders probably, upper corners surely not."""
+    """GrabCut's seeds: face and neck are certain foreground, hair and shoulders probable, the upper corners certain
+    background.
+    """
 
     def points(places: np.ndarray) -> np.ndarray:
         return np.round(board.pixels(np.asarray(places)) * ratio).astype(np.int32)
@@ -165,7 +167,7 @@ def _seeds(board: Board, small: int, ratio: float) -> np.ndarray:
 
 
 def _one_piece(person: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The connected piece that holds a point (x, y), without holes."""
+    """The connected component that contains a point (x, y), with its holes filled."""
     _, labels = cv2.connectedComponents(person)
     x, y = np.clip(inside, 0, person.shape[0] - 1)
     piece = (labels == labels[y, x]).astype(np.uint8) if person[y, x] else person
@@ -174,10 +176,10 @@ def _one_piece(person: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def behind(picture: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """What lies behind the person, guessed: the surroundings drawn in from the matte's edge, float32 [H, W, 3].
+    """The picture with the person replaced by an estimate of the background, float32 [H, W, 3].
 
-    A pyramid of averages over what is uncovered (push–pull, Gortler et al., 1996): near the edge from close by, in the
-    middle from afar.
+    Averages of the visible background at increasing scales (push–pull, Gortler et al., 1996): pixels near the matte's
+    edge are filled from nearby, those in its middle from farther away.
     """
     side = picture.shape[0]
     reach = max(3, round(0.02 * side)) | 1

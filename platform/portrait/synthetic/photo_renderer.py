@@ -1,9 +1,9 @@
-"""Frames of a talking head made of one photograph, as `renderer.HeadRenderer` makes them of a painted one.
+"""Renders frames of a talking head from a single photograph, as `renderer.HeadRenderer` does from a painted one.
 
-The person is one sheet, cut out by the matte, over a still background. The sheet is looked up at
-q − depth(q)·(yaw, pitch): parallax of a smooth relief (an ellipsoid and a nose). The head follows the motion whole, the
-shoulders by a fifth, and the neck in between. It need not deceive: it gives photographic texture in motion, with the
-truth about mouth and pose.
+The person is one layer, cut out by the matte, over a static background. The layer is sampled at
+q − depth(q)·(yaw, pitch): parallax of a smooth relief (an ellipsoid and a nose). The head follows the motion in
+full, the shoulders by a fifth, and the neck in between. The result does not pass for real footage; its purpose is
+photographic texture in motion with known mouth opening and head pose.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FOLLOW = 0.2
 """Share of the head's motion that the shoulders follow."""
 _NOSE = 4
 _PAINTED_PLACES = 0.3
-"""Share of the clips before a painted background: the still's own is only guessed where the head hides it."""
+"""Share of the clips before a painted background: the still's own is only an estimate where the head hides it."""
 
 
 class PhotoRenderer:
@@ -78,7 +78,7 @@ class PhotoRenderer:
         pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
         pixels = np.ascontiguousarray(pixels[_GRID:-_GRID, _GRID:-_GRID])
         no_map = np.empty(0, np.float32)  # both coordinates are in the first map
-        # Beyond the texture's lower edge the shoulders go on.
+        # Below the texture's lower edge the shoulders are extended.
         person = cv2.remap(sheet, pixels, no_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         image = person[..., :3] + self._ground * (1 - person[..., 3:])
         return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -96,7 +96,7 @@ class PhotoRenderer:
         return (upper + lower) / 2, float(np.hypot(*(lower - upper)))
 
     def _source(self, points: np.ndarray, state: FrameState) -> np.ndarray:
-        """Where on the board what is seen at points [..., 2] of the frame comes from."""
+        """Board position that is seen at points [..., 2] of the frame."""
         half, chin = self._board.half_width, self._board.chin
         t = np.clip((points[..., 1] - chin[1]) / (1.5 * half), 0, 1)
         follow = 1 - (1 - _FOLLOW) * t * t * (3 - 2 * t)
@@ -121,14 +121,14 @@ class PhotoRenderer:
         return relief + 0.19 * half * np.exp(-(dx**2) - dy**2)
 
     def _lift(self, points: np.ndarray) -> np.ndarray:
-        """How much of the brows' lift there is at points [...]."""
+        """Share of the brows' lift that applies at points [...]."""
         half, centre = self._board.half_width, self._board.centre
         x, y = (points[..., 0] - centre[0]) / half, (points[..., 1] - centre[1]) / half
         return np.exp(-(((y + 0.22) / 0.17) ** 2) - (x / 0.9) ** 4)
 
 
 def _brightness(board: Board) -> float:
-    """Brightness of the face against a well-lit one."""
+    """Brightness of the face relative to a well-lit one."""
     x, y = np.round(board.pixels(board.centre)).astype(int)
     reach = max(2, round(0.4 * board.half_width * board.scale))
     face = board.picture[max(0, y - reach) : y + reach, max(0, x - reach) : x + reach]
