@@ -179,10 +179,8 @@ async def test_an_interruption_drops_what_was_not_sent_and_says_how_much():
     assert ended.dropped_s == event.dropped_s
     frames, sound = sink.decoded()
     assert len(frames) == ended.frames
-    # The third block (grey 120) was never sent; the fourth (140) follows the second (100) directly.
-    assert {round(grey / 20) * 20 for grey in frames} == {80, 100, 140} or 120 not in {
-        round(g / 20) * 20 for g in frames
-    }
+    # The third block (grey 120) was never sent; the second is followed by the fourth.
+    assert 120 not in {round(grey / 20) * 20 for grey in frames}
     # After the cut there is no tone: only silence where look-ahead had been, then the new sound.
     cut = sound[29 * 1920 + 2048 : 29 * 1920 + 3 * 1024]
     assert np.abs(cut).max() < 0.05
