@@ -251,6 +251,7 @@ class TrainingLoop:
             self.average,
             self.progress,
             self.metrics,
+            rank=self.rank,
             world_size=self.world_size,
             weights=weights,
         )
