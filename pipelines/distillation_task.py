@@ -72,10 +72,10 @@ class DistillationTask(GeneratorTask):
     def _distillation(
         self, model: nn.Module, batch: Batch, rng: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        weight = next(model.parameters())
+        assert isinstance(model, Generator)
         return distillation_loss(
             model,
-            self.teacher.to(weight.device, weight.dtype),
+            self.teacher.to(model.device, model.dtype),
             batch,
             sampling=self.preset.sampling,
             steps=self.student_steps,

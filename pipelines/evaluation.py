@@ -107,7 +107,7 @@ def measure_following(
         opens, so `mouth_range` and `head_range` give the deviation of the opening and of the head's place over time
         as a share of the true video's; `mouth_range_ceiling` and `head_range_ceiling` are the VAE's.
     """
-    encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
+    encoder = build_speech_encoder(preset.speech, device=str(generator.device))
     pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
     found: dict[str, list[float]] = defaultdict(list)
     examples = []

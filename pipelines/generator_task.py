@@ -18,14 +18,14 @@ from torch import nn
 from pipelines.evaluation import GenerationSubject, follow_sheet, measure_following
 from pipelines.task import Batch, DataShard, Evaluation, TrainingStage
 from portrait.generator import Generator, SamplingConfig, flow_matching_loss
-from portrait.generator.rollout import Rollout
+from portrait.generator.self_rollout import SelfRollout
 from portrait.presets import GeneratorTrainingConfig, OptimizerConfig, Preset
 from portrait.presets.serialization import to_dict
 from portrait.storage import checkpoints
 from portrait.storage.batches import batches, collate
 from portrait.storage.epoch_sampler import Draw, EpochSampler
 from portrait.storage.latent_windows import LatentWindows
-from portrait.storage.latents import LatentTable, Statistics
+from portrait.storage.latents import LatentTable
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 
 EVALUATION_SEED = 7
@@ -96,29 +96,18 @@ class GeneratorTask:
     def table(self) -> LatentTable:
         return LatentTable.open(self.latents, self.latents_version)
 
-    @cached_property
-    def statistics(self) -> Statistics:
-        """Moments that latents are normalised by: those the initial weights know, else the table's.
-
-        A few clips of one person have quite other moments than the data the initial weights have learnt from.
-        """
-        if self.init is None:
-            return self.table.statistics
-        generator = checkpoints.load_generator(self.init, preset=self.preset)
-        return Statistics(mean=generator.latent_mean, std=generator.latent_std)
-
     def build(self) -> Generator:
         if self.init is not None:
+            # Initial weights keep their statistics: a few clips of one person have quite different ones.
             generator = checkpoints.load_generator(self.init, preset=self.preset).train()
         else:
-            generator = Generator(self.preset.generator)
-            generator.latent_mean.copy_(self.statistics.mean)
-            generator.latent_std.copy_(self.statistics.std)
+            moments = self.table.statistics
+            generator = Generator(self.preset.generator, latent_mean=moments.mean, latent_std=moments.std)
         generator.activation_checkpointing = self.activation_checkpointing
         return generator
 
     def _windows(self, split: str, seed: int) -> LatentWindows:
-        windows = LatentWindows(
+        return LatentWindows(
             self.latents,
             self.preset.generator.window_latents,
             seed=seed,
@@ -126,8 +115,6 @@ class GeneratorTask:
             version=self.latents_version,
             mix=self.sources if split == "train" else EVERY_SOURCE,
         )
-        windows.statistics = self.statistics
-        return windows
 
     def batches(self, stage_index: int, shard: DataShard) -> Iterator[Batch]:
         windows = self._windows("train", shard.seed)
@@ -145,7 +132,8 @@ class GeneratorTask:
     def loss(
         self, model: nn.Module, batch: Batch, *, seed: int, step: int, rng: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        rollout = draw_rollout(self.training, self.preset.sampling, seed, step)
+        assert isinstance(model, Generator)
+        rollout = draw_self_rollout(self.training, self.preset.sampling, seed, step)
         return flow_matching_loss(
             model,
             batch,
@@ -157,6 +145,7 @@ class GeneratorTask:
 
     def window_loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> torch.Tensor:
         """What an evaluation reports: the same quantity however the model is trained."""
+        assert isinstance(model, Generator)
         return flow_matching_loss(model, batch, config=self.training, rng=rng)[0]
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
@@ -166,7 +155,7 @@ class GeneratorTask:
         metrics = {self.loss_name: self._held_out_loss(model)}
         if self.vae is None:
             return Evaluation(metrics=metrics, remarks={"follow": "not measured: needs --vae"})
-        vae = checkpoints.load_vae(self.vae, preset=self.preset).to(model.latent_mean.device)
+        vae = checkpoints.load_vae(self.vae, preset=self.preset).to(model.device)
         subject = GenerationSubject.synthetic(EVALUATION_SEED, size=self.preset.video.size)
         following = measure_following(vae, model, self.exported_preset, [subject])
         metrics |= following.metrics
@@ -186,7 +175,7 @@ class GeneratorTask:
         for start in range(0, len(draws), size):
             batch = collate(windows.__getitems__(draws[start : start + size]))
             tensors = {
-                name: value.to(model.latent_mean.device)
+                name: value.to(model.device)
                 for name, value in batch.items()
                 if isinstance(value, torch.Tensor)
             }
@@ -207,14 +196,14 @@ class GeneratorTask:
         )
 
 
-def draw_rollout(
+def draw_self_rollout(
     training: GeneratorTrainingConfig, sampling: SamplingConfig, seed: int, step: int
-) -> Rollout | None:
-    """Whether and how a step's history is the model's own: alike on all ranks, so that none waits for another."""
+) -> SelfRollout | None:
+    """Whether and how a step's history is the model's own: the same on all ranks, so that none waits for another."""
     rng = np.random.default_rng((seed, step, 2))
     if rng.random() >= training.rollout_share:
         return None
-    # 1 − u lies in (0, 1]: at level 0 there would be nothing to bring back.
-    level = training.rollout_level_max * (1 - rng.random())
+    # 1 − u lies in (0, 1]: at timestep 0 there would be nothing to denoise.
+    timestep = training.rollout_timestep_max * (1 - rng.random())
     few = dataclasses.replace(sampling, steps=training.rollout_steps, shift=1.0)
-    return Rollout(sampling=few, level=level)
+    return SelfRollout(sampling=few, timestep=timestep)

@@ -71,7 +71,7 @@ def sweep(
         seeds: takes of each subject, 2 or more.
         embedder: for the identity; without it that is not measured.
     """
-    encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
+    encoder = build_speech_encoder(preset.speech, device=str(generator.device))
     for audio, reference in product(scales, repeat=2):
         sampling = replace(preset.sampling, audio_guidance=audio, reference_guidance=reference)
         pipeline = PortraitPipeline(encoder, generator, vae, sampling)

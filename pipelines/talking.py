@@ -73,7 +73,7 @@ def measure_talking(
         an embedder; all over those clips of which both videos could be judged. `sync_lost` and `identity_lost` count
         the clips of which only the true one could: the generated one shows no face that can be found.
     """
-    encoder = build_speech_encoder(preset.speech, device=str(generator.latent_mean.device))
+    encoder = build_speech_encoder(preset.speech, device=str(generator.device))
     pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
     found: defaultdict[str, list[float]] = defaultdict(list)
     lost: Counter[str] = Counter()

@@ -19,7 +19,7 @@ def trained(tmp_path):
         tmp_path / "vae.safetensors", VideoVAE(TINY.vae), kind="vae", preset=TINY, extra={"step": 9}
     )
     generator = Generator(TINY.generator)
-    generator.latent_std.fill_(0.1234567)
+    generator.normaliser.std.fill_(0.1234567)
     save_model(
         tmp_path / "generator.safetensors",
         generator,
@@ -42,7 +42,7 @@ def test_the_pair_is_half_as_large_and_still_belongs_together(trained):
     header = read_header(packed.generator)
     assert header.extra == {"vae_version": read_header(packed.vae).version, "step": 5}
     assert read_header(packed.vae).extra == {"step": 9}
-    assert float(load_generator(packed.generator).latent_std[0]) == pytest.approx(0.1234567, abs=1e-7)
+    assert float(load_generator(packed.generator).normaliser.std[0]) == pytest.approx(0.1234567, abs=1e-7)
 
 
 def test_the_packed_vae_makes_nearly_the_same_pictures(trained):

@@ -25,7 +25,7 @@ def micro_preset() -> Preset:
         encoder2=(Level(width=16, blocks=1, space=2), Level(width=16, blocks=1, space=2)),
         latent_channels=64,
         decoder1=(Level(width=16, blocks=1, space=2), Level(width=16, blocks=1, space=2)),
-        fusion=FusionConfig(blocks=1, heads=2, head_dim=8, mlp_ratio=1.0),
+        fusion=FusionConfig(num_layers=1, heads=2, head_dim=8, mlp_ratio=1.0),
         decoder2=(Level(width=16, blocks=1, space=2, time=2), Level(width=8, blocks=1, space=2, time=2)),
     )
     stages = (
@@ -38,7 +38,7 @@ def micro_preset() -> Preset:
         name="micro",
         video=dataclasses.replace(tiny.video, size=64),
         vae=vae,
-        generator=dataclasses.replace(tiny.generator, latent_size=1, blocks=1, heads=2, head_dim=12),
+        generator=dataclasses.replace(tiny.generator, latent_size=1, num_layers=1, heads=2, head_dim=12),
         sampling=dataclasses.replace(tiny.sampling, steps=2),
         vae_training=dataclasses.replace(tiny.vae_training, stages=stages, optimizer=optimizer),
         generator_training=dataclasses.replace(

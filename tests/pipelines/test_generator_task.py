@@ -6,7 +6,7 @@ import torch
 
 from pipelines import evaluation
 from pipelines.distillation_task import DistillationTask
-from pipelines.generator_task import GeneratorTask, draw_rollout
+from pipelines.generator_task import GeneratorTask, draw_self_rollout
 from pipelines.task import DataShard
 from pipelines.trainer import fit
 from pipelines.training_settings import TrainingSettings
@@ -28,14 +28,21 @@ def task(micro_latents: str, micro_preset: Preset) -> GeneratorTask:
     )
 
 
-def test_a_new_generator_takes_the_tables_moments_and_sees_normalised_latents(task: GeneratorTask) -> None:
+def test_a_new_generator_takes_the_tables_moments_and_batches_hold_latents_of_the_vae(
+    task: GeneratorTask,
+) -> None:
     generator = task.build()
-    assert generator.latent_mean.mean().item() == pytest.approx(2.0, abs=0.3)
-    assert generator.latent_std.mean().item() == pytest.approx(3.0, abs=0.4)
+    assert generator.normaliser.mean.mean().item() == pytest.approx(2.0, abs=0.3)
+    assert generator.normaliser.std.mean().item() == pytest.approx(3.0, abs=0.4)
     batch = next(task.batches(0, DataShard(rank=0, world_size=1, seed=0)))
-    seen = batch["latents"].movedim(2, -1)[batch["latent_mask"][:, None, None, None].expand(-1, 64, 1, 1, -1)]
-    assert seen.mean().item() == pytest.approx(0.0, abs=0.15)
-    assert seen.std().item() == pytest.approx(1.0, abs=0.15)
+    there = batch["latent_mask"][:, None, None, None].expand(-1, 64, 1, 1, -1)
+    for latents, mean, std in (
+        (batch["latents"], 2.0, 3.0),
+        (generator.normalise(batch["latents"]), 0.0, 1.0),
+    ):
+        seen = latents.movedim(2, -1)[there]
+        assert seen.mean().item() == pytest.approx(mean, abs=0.15 * std)
+        assert seen.std().item() == pytest.approx(std, abs=0.15 * std)
 
 
 def test_training_exports_what_it_was_made_of(task: GeneratorTask, output: str) -> None:
@@ -43,16 +50,15 @@ def test_training_exports_what_it_was_made_of(task: GeneratorTask, output: str) 
     generator = checkpoints.load_generator(result.weights, preset=task.preset)
     extra = checkpoints.read_header(result.weights).extra
     assert (extra["vae_version"], extra["speech_encoder"], extra["step"]) == ("abc", "test", 4)
-    torch.testing.assert_close(generator.latent_mean, task.table.statistics.mean)
+    torch.testing.assert_close(generator.normaliser.mean, task.table.statistics.mean)
     assert result.run.history("eval/flow_loss")[-1][0] == 4
 
     # Initial weights bring their moments along: a few clips of one person have quite other ones.
-    generator.latent_mean += 1
+    generator.normaliser.mean += 1
     started = output + "/moved.safetensors"
     checkpoints.save_model(started, generator, kind="generator", preset=task.preset)
     further = dataclasses.replace(task, init=started)
-    torch.testing.assert_close(further.build().latent_mean, generator.latent_mean)
-    torch.testing.assert_close(further._windows("train", 0).statistics.mean, generator.latent_mean)
+    torch.testing.assert_close(further.build().normaliser.mean, generator.normaliser.mean)
 
 
 def test_products_in_bfloat16_train_float32_weights_to_nearly_the_same(
@@ -98,16 +104,16 @@ def test_ranges_are_those_of_the_true_video_where_it_is_what_is_generated(
     assert frozen["head_range"] == pytest.approx(0, abs=1e-3)
 
 
-def test_rollouts_come_at_their_share_with_levels_within_their_bound():
+def test_rollouts_come_at_their_share_with_timesteps_within_their_bound():
     preset = presets.load("tiny")
-    training = dataclasses.replace(preset.generator_training, rollout_share=0.3, rollout_level_max=0.8)
-    drawn = [draw_rollout(training, preset.sampling, 5, step) for step in range(2_000)]
-    levels = [rollout.level for rollout in drawn if rollout is not None]
-    assert len(levels) / 2_000 == pytest.approx(0.3, abs=0.05)
-    assert 0 < min(levels) < 0.05
-    assert 0.75 < max(levels) <= 0.8
-    assert drawn[0] == draw_rollout(training, preset.sampling, 5, 0)
-    assert draw_rollout(preset.generator_training, preset.sampling, 5, 0) is None
+    training = dataclasses.replace(preset.generator_training, rollout_share=0.3, rollout_timestep_max=0.8)
+    drawn = [draw_self_rollout(training, preset.sampling, 5, step) for step in range(2_000)]
+    timesteps = [rollout.timestep for rollout in drawn if rollout is not None]
+    assert len(timesteps) / 2_000 == pytest.approx(0.3, abs=0.05)
+    assert 0 < min(timesteps) < 0.05
+    assert 0.75 < max(timesteps) <= 0.8
+    assert drawn[0] == draw_self_rollout(training, preset.sampling, 5, 0)
+    assert draw_self_rollout(preset.generator_training, preset.sampling, 5, 0) is None
 
 
 def test_a_student_carries_its_few_steps_with_it(task: GeneratorTask, tmp_path: str, output: str) -> None:

@@ -77,10 +77,10 @@ def test_a_frozen_encoder_stays_and_the_decoder_learns(task: VAETask) -> None:
 
 def test_the_pull_to_the_same_place_is_set_before_training(task: VAETask) -> None:
     training = dataclasses.replace(task.training, same_place=1.5)
-    for block in dataclasses.replace(task, training=training).build().decoder.d_ref.blocks:
-        assert (block.cross_attention.place_q == 1.5).all()
-        assert (block.cross_attention.place_k == 1.5).all()
-        assert (block.self_attention.place_q == 0).all()
+    for layer in dataclasses.replace(task, training=training).build().decoder.d_ref.layers:
+        assert (layer.cross_attention.place_q == 1.5).all()
+        assert (layer.cross_attention.place_k == 1.5).all()
+        assert (layer.self_attention.place_q == 0).all()
 
 
 @pytest.mark.parametrize("wrong", [{"reference_jitter": 1.5}, {"same_place": -1.0}])

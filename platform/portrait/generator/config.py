@@ -13,22 +13,22 @@ from portrait.timing import LATENTS_PER_BLOCK
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """The block-causal rectified-flow transformer in numbers."""
+    """Sizes of the block-causal rectified-flow transformer."""
 
     latent_channels: int = 64
     """C_z, channels of the latents."""
     latent_size: int
     """Height and width of a latent, in latent pixels (paper: 8 at 512²)."""
-    blocks: int
-    """Transformer blocks (paper: 24)."""
+    num_layers: int
+    """Transformer layers (paper: 24)."""
     heads: int
     """Attention heads (paper: 12)."""
     head_dim: int
-    """Channels of a head (paper: 128); split over time, row and column by the rotary embedding."""
+    """Channels per head (paper: 128), split over time, row and column by the rotary embedding."""
     mlp_ratio: float = 4.0
-    """Hidden width of the feed-forward layer over the transformer's width."""
+    """Hidden width of the feed-forward layer as a multiple of the transformer's width."""
     window_latents: int = 32
-    """Latents in a window, the reach of the key-value cache (paper: 32)."""
+    """Latents in a window, the reach of the KV cache (paper: 32)."""
     speech_dim: int
     """Channels of the per-frame speech features that enter the embedder (the speech encoder's `dim`)."""
     speech_embedding_dim: int
@@ -39,21 +39,29 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         if self.window_latents % LATENTS_PER_BLOCK:
             raise ValueError(
-                f"generator.window_latents must be a multiple of the block's {LATENTS_PER_BLOCK} latents, "
+                f"generator.window_latents must be a multiple of the {LATENTS_PER_BLOCK} latents of a block, "
                 f"got {self.window_latents}"
             )
 
     @property
     def width(self) -> int:
+        """Channels of a token."""
         return self.heads * self.head_dim
 
     @property
     def window_blocks(self) -> int:
+        """Blocks in a window."""
         return self.window_latents // LATENTS_PER_BLOCK
 
     @property
+    def latent_tokens(self) -> int:
+        """Tokens per latent, one for each latent pixel."""
+        return self.latent_size**2
+
+    @property
     def block_tokens(self) -> int:
-        return LATENTS_PER_BLOCK * self.latent_size**2
+        """Tokens per block."""
+        return LATENTS_PER_BLOCK * self.latent_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +77,8 @@ class SamplingConfig:
     reference_guidance: float = 2.0
     """λ_r, classifier-free guidance scale of the references (paper: 2)."""
     window: Literal["restart", "rolling"] = "restart"
-    """What follows a full window: a new one that begins with the last block (paper), or the same one without its first
-    block, references kept: longer memory at every block, at a full window's cost."""
+    """What follows a full window: `restart` begins a new window whose context is the last block (paper); `rolling`
+    drops the oldest block and keeps the rest, which remembers more at the cost of a full window for every block."""
 
     def __post_init__(self) -> None:
         if self.window not in ("restart", "rolling"):

@@ -1,7 +1,9 @@
 """Classifier-free guidance by speech and references, each with its own scale.
 
 v = v(∅,∅) + λ_r·[v(r,∅) − v(∅,∅)] + λ_a·[v(r,a) − v(r,∅)]. At λ_a = λ_r the middle term cancels and two passes do; at
-λ_a = λ_r = 1 the conditional pass alone does.
+λ_a = λ_r = 1 the conditional pass alone does (Ho & Salimans 2022, arXiv 2207.12598).
+
+Shapes: B sessions or rows of a batch, P passes.
 """
 
 from __future__ import annotations
@@ -46,10 +48,11 @@ class Guidance:
 
     @property
     def passes(self) -> int:
+        """P, evaluations of the generator for one guided velocity."""
         return len(self.weights)
 
     def combine(self, velocities: Tensor) -> Tensor:
-        """[S·passes, …], a session's passes side by side → the guided velocities [S, …]."""
+        """Velocities [B·P, …], a session's passes side by side → guided velocities [B, …]."""
         by_pass = velocities.unflatten(0, (-1, self.passes))
         weights = torch.tensor(self.weights, device=velocities.device, dtype=velocities.dtype)
-        return torch.einsum("p,sp...->s...", weights, by_pass)
+        return torch.einsum("p,bp...->b...", weights, by_pass)

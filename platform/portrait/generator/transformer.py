@@ -1,7 +1,7 @@
 """Layers of the generator: attention with normalised queries and keys and rotary positions, the AdaLN transformer
-block, the noise-level embedding and the output layer.
+layer, the timestep embedding and the output layer.
 
-Shapes: `B` batch, `N` tokens, `K` keys, `H` heads, `D` channels of a head, `W` width = H·D, `S` noise levels.
+Shapes: B batch, S tokens, K keys, D width = G·E, G heads, E channels per head, N timesteps.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from torch.nn import functional as F
 from portrait.layers.rotary import apply_rotary
 
 
-class LevelEmbedding(nn.Module):
-    """Noise levels in [0, 1] to conditioning vectors: sinusoids of 1000·level, then an MLP."""
+class TimestepEmbedding(nn.Module):
+    """Timesteps in [0, 1] to conditioning vectors: sinusoids of 1000·t, then an MLP."""
 
     def __init__(self, width: int, frequencies: int = 128) -> None:
         super().__init__()
         self.frequencies = frequencies
         self.mlp = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, level: Tensor) -> Tensor:
-        """[B, S] → [B, S, W]."""
+    def forward(self, timestep_BN: Tensor) -> Tensor:
+        """[B, N] → [B, N, D]."""
         exponents = (
-            torch.arange(self.frequencies, device=level.device, dtype=torch.float32) / self.frequencies
+            torch.arange(self.frequencies, device=timestep_BN.device, dtype=torch.float32) / self.frequencies
         )
-        angles = 1000.0 * level.float()[..., None] * torch.exp(-math.log(10_000.0) * exponents)
+        angles = 1000.0 * timestep_BN.float()[..., None] * torch.exp(-math.log(10_000.0) * exponents)
         waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
         return self.mlp(waves.to(next(self.mlp.parameters()).dtype))
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulate(x_BSD: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """AdaLN: x·(1 + scale) + shift."""
-    return x * (1 + scale) + shift
+    return x_BSD * (1 + scale) + shift
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose queries and keys are RMS-normalised, then turned by their position."""
+    """Multi-head attention whose queries and keys are RMS-normalised, then rotated by their position."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -50,35 +50,37 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, x: Tensor, angles: Tensor, mask: Tensor, memory: Tensor | None = None, start: int = 0
+        self, x_BSD: Tensor, angles: Tensor, mask: Tensor, cached: Tensor | None = None, start: int = 0
     ) -> Tensor:
         """Attends from x's tokens.
 
         Args:
-            x: [B, N, W].
-            angles: [N, D/2] or [B, 1, N, D/2], rotary angles of the tokens.
-            mask: bool, [B, 1, N, K], True where a query may see a key.
-            memory: [2, B, H, K, D], keys and values of a cache: those of x are written to it at slots
-                start … start + N, then all K slots are attended to. Without it K = N, the tokens themselves.
-            start: first slot of x's tokens in `memory`.
+            x_BSD: the tokens.
+            angles: [S, E/2] or [B, 1, S, E/2], rotary angles of the tokens.
+            mask: bool [B, 1, S, K], True where a query may see a key.
+            cached: [2, B, G, K, E], keys and values of a KV cache: those of x are written to its slots
+                start … start + S, then all K slots are attended to. Without it K = S, the tokens themselves.
+            start: first slot of x's tokens in `cached`.
 
         Returns:
-            [B, N, W].
+            [B, S, D].
         """
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query = apply_rotary(self.query_norm(query), angles)
-        key = apply_rotary(self.key_norm(key), angles)
-        if memory is not None:
-            tokens = slice(start, start + x.shape[1])
-            memory[0, :, :, tokens] = key
-            memory[1, :, :, tokens] = value
-            key, value = memory[0], memory[1]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        query_BGSE, key_BGSE, value_BGSE = (
+            self.qkv(x_BSD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        query_BGSE = apply_rotary(self.query_norm(query_BGSE), angles)
+        key_BGSE = apply_rotary(self.key_norm(key_BGSE), angles)
+        if cached is not None:
+            slots = slice(start, start + x_BSD.shape[1])
+            cached[0, :, :, slots] = key_BGSE
+            cached[1, :, :, slots] = value_BGSE
+            key_BGSE, value_BGSE = cached[0], cached[1]
+        attended = F.scaled_dot_product_attention(query_BGSE, key_BGSE, value_BGSE, attn_mask=mask)
         return self.out(attended.transpose(1, 2).flatten(2))
 
 
-class TransformerBlock(nn.Module):
-    """Attention and feed-forward, each modulated and gated by its token's noise level (AdaLN-Zero): 12W² + 6W²."""
+class TransformerLayer(nn.Module):
+    """Attention and feed-forward, each modulated and gated by its token's timestep (AdaLN-Zero): 12D² + 6D² weights."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -93,25 +95,35 @@ class TransformerBlock(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
-        condition: Tensor,
+        x_BSD: Tensor,
+        condition_BND: Tensor,
         *,
-        level_index: Tensor | None,
+        timestep_index: Tensor | None,
         angles: Tensor,
         mask: Tensor,
-        memory: Tensor | None = None,
+        cached: Tensor | None = None,
         start: int = 0,
     ) -> Tensor:
-        """x: [B, N, W]; condition: [B, S, W] of the S levels; level_index: [N], each token's level, None if S is 1."""
-        modulation = self.modulation(F.silu(condition))
-        if level_index is not None:
-            modulation = modulation[:, level_index]
+        """One layer.
+
+        Args:
+            x_BSD: the tokens.
+            condition_BND: embeddings of the N timesteps.
+            timestep_index: [S], which timestep each token has; None where N is 1.
+            angles: see `Attention`, like `mask`, `cached` and `start`.
+
+        Returns:
+            [B, S, D].
+        """
+        modulation = self.modulation(F.silu(condition_BND))
+        if timestep_index is not None:
+            modulation = modulation[:, timestep_index]
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
         attended = self.attention(
-            modulate(self.attention_norm(x), shift_a, scale_a), angles, mask, memory, start
+            modulate(self.attention_norm(x_BSD), shift_a, scale_a), angles, mask, cached, start
         )
-        x = x + gate_a * attended
-        return x + gate_m * self.mlp(modulate(self.mlp_norm(x), shift_m, scale_m))
+        x_BSD = x_BSD + gate_a * attended
+        return x_BSD + gate_m * self.mlp(modulate(self.mlp_norm(x_BSD), shift_m, scale_m))
 
 
 class OutputLayer(nn.Module):
@@ -123,10 +135,10 @@ class OutputLayer(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.projection = nn.Linear(width, channels)
 
-    def forward(self, x: Tensor, condition: Tensor, level_index: Tensor | None) -> Tensor:
-        """[B, N, W] → [B, N, C_z]."""
-        modulation = self.modulation(F.silu(condition))
-        if level_index is not None:
-            modulation = modulation[:, level_index]
+    def forward(self, x_BSD: Tensor, condition_BND: Tensor, timestep_index: Tensor | None) -> Tensor:
+        """[B, S, D] → [B, S, C_z]; arguments as for `TransformerLayer`."""
+        modulation = self.modulation(F.silu(condition_BND))
+        if timestep_index is not None:
+            modulation = modulation[:, timestep_index]
         shift, scale = modulation.chunk(2, dim=-1)
-        return self.projection(modulate(self.norm(x), shift, scale))
+        return self.projection(modulate(self.norm(x_BSD), shift, scale))

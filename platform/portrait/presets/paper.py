@@ -37,7 +37,7 @@ PAPER = Preset(
             Level(width=1024, blocks=1, kernel_time=3, space=2),
             Level(width=2048, blocks=1, kernel_time=1, space=2),
         ),
-        fusion=FusionConfig(blocks=6, heads=16, head_dim=64),
+        fusion=FusionConfig(num_layers=6, heads=16, head_dim=64),
         decoder2=(
             Level(width=768, kernel_time=1, space=2),
             Level(width=192, kernel_time=3, space=2, time=2),
@@ -48,7 +48,7 @@ PAPER = Preset(
     speech=SpeechConfig(encoder="wav2vec2", weights="facebook/wav2vec2-base-960h"),
     generator=GeneratorConfig(
         latent_size=8,
-        blocks=24,
+        num_layers=24,
         heads=12,
         head_dim=128,
         speech_dim=768,

@@ -26,7 +26,7 @@ SMALL = Preset(
             Level(width=512, blocks=1, kernel_time=1, space=2),
             Level(width=512, blocks=1, kernel_time=3, space=2),
         ),
-        fusion=FusionConfig(blocks=4, heads=8, head_dim=64),
+        fusion=FusionConfig(num_layers=4, heads=8, head_dim=64),
         decoder2=(
             Level(width=256, kernel_time=1, space=2),
             Level(width=128, kernel_time=3, space=2, time=2),
@@ -37,7 +37,7 @@ SMALL = Preset(
     speech=SpeechConfig(),
     generator=GeneratorConfig(
         latent_size=4,
-        blocks=12,
+        num_layers=12,
         heads=8,
         head_dim=64,
         speech_dim=160,

@@ -35,7 +35,7 @@ TINY = Preset(
             Level(width=64, blocks=1, kernel_time=1, space=2),
             Level(width=128, blocks=1, kernel_time=3, space=2),
         ),
-        fusion=FusionConfig(blocks=3, heads=8, head_dim=32, mlp_ratio=1.5),
+        fusion=FusionConfig(num_layers=3, heads=8, head_dim=32, mlp_ratio=1.5),
         decoder2=(
             Level(width=64, kernel_time=1, space=2),
             Level(width=64, kernel_time=3, time=2),
@@ -46,7 +46,7 @@ TINY = Preset(
     speech=SpeechConfig(encoder="log_mel", mel_bins=40, subframes=4, look_ahead_ms=80),
     generator=GeneratorConfig(
         latent_size=2,
-        blocks=5,
+        num_layers=5,
         heads=5,
         head_dim=32,
         mlp_ratio=3.0,

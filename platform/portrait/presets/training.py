@@ -118,14 +118,14 @@ class GeneratorTrainingConfig:
     learning_rate: float
     """Peak learning rate, reached after the warm-up and decayed along a cosine."""
     history_noise_max: float = 0.7
-    """History is noised at a level drawn uniformly from 0 … this (digests of the paper)."""
+    """History is noised to a timestep drawn uniformly from 0 … this (digests of the paper)."""
     rollout_share: float = 0.0
-    """Share 0 … 1 of the steps whose history is made by the model itself, against drift (`generator.rollout`). Such a
-    step takes about twice as long."""
+    """Share 0 … 1 of the steps whose history is made by the model itself, against drift (see
+    `generator.self_rollout`). Such a step takes about twice as long."""
     rollout_steps: int = 3
     """Euler steps in which it makes a block of that history."""
-    rollout_level_max: float = 0.9
-    """It makes them from true blocks noised to a level drawn uniformly from 0 … this."""
+    rollout_timestep_max: float = 0.9
+    """It makes them from true blocks noised to a timestep drawn uniformly from 0 … this."""
     timestep_shift: float = 3.0
     """Shift s of the uniformly drawn timesteps, t ↦ s·t / (1 + (s − 1)·t); below the sampler's 5, whose last step
     starts at 0.31, so that fewer steps and smaller shifts can be sampled too."""
@@ -138,10 +138,10 @@ class GeneratorTrainingConfig:
 
     def __post_init__(self) -> None:
         _check_schedule("generator_training", self.steps, self.batch_size, self.learning_rate)
-        if not 0 <= self.rollout_share <= 1 or not 0 < self.rollout_level_max <= 1:
+        if not 0 <= self.rollout_share <= 1 or not 0 < self.rollout_timestep_max <= 1:
             raise ValueError(
-                f"generator_training: rollout_share must be in [0, 1] and rollout_level_max in (0, 1], got "
-                f"{self.rollout_share} and {self.rollout_level_max}"
+                f"generator_training: rollout_share must be in [0, 1] and rollout_timestep_max in (0, 1], got "
+                f"{self.rollout_share} and {self.rollout_timestep_max}"
             )
         if self.rollout_steps < 1:
             raise ValueError(f"generator_training.rollout_steps must be at least 1, got {self.rollout_steps}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portrait.speech.config import SpeechConfig
 from portrait.speech.embedder import SpeechEmbedder
-from portrait.speech.encoder import SpeechEncoder, SpeechStream, StreamState
+from portrait.speech.encoder import SpeechEncoder, SpeechStream, SpeechStreamState
 from portrait.speech.log_mel import LogMelEncoder
 
 
@@ -41,6 +41,6 @@ __all__ = [
     "SpeechEmbedder",
     "SpeechEncoder",
     "SpeechStream",
-    "StreamState",
+    "SpeechStreamState",
     "build_speech_encoder",
 ]

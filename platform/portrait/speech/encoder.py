@@ -78,9 +78,9 @@ class SpeechEncoder(ABC):
         """The sample after the last one that frames before `end_frame` depend on."""
         return end_frame * SAMPLES_PER_FRAME + self.look_ahead_samples
 
-    def stream(self, state: StreamState | None = None) -> SpeechStream:
+    def stream(self, state: SpeechStreamState | None = None) -> SpeechStream:
         """A new stream, or one that goes on from an exported state."""
-        return SpeechStream(self, state or StreamState())
+        return SpeechStream(self, state or SpeechStreamState())
 
     def features(self, audio: NDArray[np.generic], num_frames: int | None = None) -> NDArray[np.float32]:
         """Features of a whole recording.
@@ -108,7 +108,7 @@ class SpeechEncoder(ABC):
 
 
 @dataclass(kw_only=True)
-class StreamState:
+class SpeechStreamState:
     """All that a stream remembers."""
 
     samples: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -122,7 +122,7 @@ class StreamState:
 class SpeechStream:
     """Features of audio that arrives in pieces of any length."""
 
-    def __init__(self, encoder: SpeechEncoder, state: StreamState) -> None:
+    def __init__(self, encoder: SpeechEncoder, state: SpeechStreamState) -> None:
         self.encoder = encoder
         self.state = state
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from portrait.presets.preset import Preset
 from portrait.presets.serialization import from_dict, to_dict
-from portrait.storage.migrations import migrate_preset
+from portrait.storage.migrations import migrate_preset, migrate_tensors
 
 if TYPE_CHECKING:
     from portrait.generator import Generator
@@ -124,7 +124,7 @@ def load_vae(path: str | Path, *, preset: Preset | None = None) -> VideoVAE:
     from portrait.vae import VideoVAE
 
     header = _checked_header(path, "vae", preset)
-    return _with_weights(VideoVAE(header.preset.vae), path)
+    return _with_weights(VideoVAE(header.preset.vae), path, "vae")
 
 
 def load_generator(path: str | Path, *, preset: Preset | None = None) -> Generator:
@@ -132,7 +132,7 @@ def load_generator(path: str | Path, *, preset: Preset | None = None) -> Generat
     from portrait.generator import Generator
 
     header = _checked_header(path, "generator", preset)
-    return _with_weights(Generator(header.preset.generator), path)
+    return _with_weights(Generator(header.preset.generator), path, "generator")
 
 
 def _stored(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
@@ -160,9 +160,9 @@ def _checked_header(path: str | Path, kind: str, preset: Preset | None) -> Model
     return header
 
 
-def _with_weights(module: Any, path: str | Path) -> Any:
+def _with_weights(module: Any, path: str | Path, kind: str) -> Any:
     try:
-        module.load_state_dict(load_file(str(path)))
+        module.load_state_dict(migrate_tensors(load_file(str(path)), kind))
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise ValueError(f"{path}: its weights do not fit its configuration: {first[0].strip()}") from error

@@ -24,7 +24,7 @@ NUM_REFERENCES = 3
 
 
 class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Random windows of latents, normalised by the table's statistics; a function of (seed, epoch, row)."""
+    """Random windows of latents as the VAE gives them; a function of (seed, epoch, row)."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
         sample_posterior: bool = True,
         mix: SourceMix = EVERY_SOURCE,
     ) -> None:
-        """Opens the table and takes its statistics.
+        """Opens the table and finds the rows of the split and sources.
 
         Args:
             uri: the latents table.
@@ -60,7 +60,6 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
         self.window = window
         self.seed = seed
         self.sample_posterior = sample_posterior
-        self.statistics = self.table.statistics
         rows = self.table.rows(("clip_id", "split", "source"))
         sources = [row["source"] or "" for row in rows]
         mix.check(sources, uri)
@@ -81,8 +80,8 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, draw: int | Draw) -> dict[str, Any]:
         """An item; a plain index stands for epoch 0.
 
-        `latents` float32 [C, W, h, w] normalised, zero where padded; `latent_mask` bool [W], True where there is one;
-        `reference_latents` float32 [3, C, h, w] normalised; `speech` float32 [4W, D], whose row 4j + i is the i-th
+        `latents` float32 [C, W, h, w], zero where padded; `latent_mask` bool [W], True where there is one;
+        `reference_latents` float32 [3, C, h, w]; `speech` float32 [4W, D], whose row 4j + i is the i-th
         frame of the window's latent j, zero where there is none (`is_first`: rows 0 … 2, since latent 0 is one frame,
         which lies in row 3, so that `speech[3:]` is [1 + 4 (W − 1), D]); `is_first` whether the window is its
         clip's first; `start` its first latent; `clip_id`.
@@ -107,12 +106,12 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
             noise = rng.standard_normal(z.shape, dtype=np.float32)
             z = z + row.variance[:, start:stop].sqrt() * torch.from_numpy(noise)
         latents = torch.zeros(channels, self.window, height, width)
-        latents[:, : stop - start] = self.statistics.normalise(z, channel_axis=0)
-        references = row.reference_latents[self._references(rng, row.reference_frames, start, stop)]
+        latents[:, : stop - start] = z
+        references = self._references(rng, row.reference_frames, start, stop)
         return {
             "latents": latents,
             "latent_mask": torch.arange(self.window) < stop - start,
-            "reference_latents": self.statistics.normalise(references, channel_axis=1),
+            "reference_latents": row.reference_latents[references],
             "speech": self._speech(row.speech, start),
             "is_first": start == 0,
             "start": start,

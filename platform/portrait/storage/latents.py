@@ -113,12 +113,6 @@ class Statistics:
     std: torch.Tensor
     """float32 [C], at least 1e-4."""
 
-    def normalise(self, z: torch.Tensor, channel_axis: int) -> torch.Tensor:
-        """Latents with mean 0 and deviation 1 per channel over the training rows."""
-        shape = [1] * z.ndim
-        shape[channel_axis] = -1
-        return (z - self.mean.view(shape)) / self.std.view(shape)
-
 
 class LatentTable:
     """A version of the latents table, open for reading; safe to use from several threads."""

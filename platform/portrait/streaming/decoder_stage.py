@@ -1,9 +1,9 @@
 """Third stage of a stream: blocks of latents to frames (paper, "Streaming inference").
 
-The decoder's causal layers carry their past from block to block. It reaches back few latents, so a session moves as
-the latents of that reach, which a new decoder replays, throwing the frames away.
+The decoder's causal layers carry their past from block to block. They reach back only a few latents, so a session moves
+to another machine as the latents of that reach: the new decoder replays them and discards the frames.
 
-Shapes: `S` sessions, `C` = C_z, `l` latents of a block, `H W` of frames.
+Shapes: B sessions, M references, C = C_z, L latents of a block, H W of latents, features or frames.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DecoderRequest:
 
     session_id: str
     latents: Tensor
-    """[C, l, h, w], as the VAE's encoder makes them."""
+    """[C, L, H, W], as the VAE's encoder gives them."""
 
 
 @dataclass(kw_only=True)
@@ -36,11 +36,11 @@ class DecoderSession:
     """All that the stage keeps of a session."""
 
     reference_features: Tensor
-    """[M, C_f, h_f, w_f] of the portrait."""
+    """[M, C_f, H, W], E1's features of the references."""
     history: History
     """What the causal layers remember, of batch size 1."""
     reach: Tensor
-    """[C, n, h, w], the last latents, as many as the decoder reaches back (fewer at the start)."""
+    """[C, n, H, W], the last latents, as many as the decoder reaches back (fewer at the start)."""
     decoded: int
     """Latents decoded so far."""
 
@@ -57,45 +57,43 @@ class DecoderStage:
 
     @torch.no_grad()
     def open(self, session_id: str, reference_features: Tensor, state: bytes | None = None) -> None:
-        """Opens a session, or continues an exported one by replaying the latents of the decoder's reach.
+        """Opens a session: a new one, or an exported one, whose last latents are replayed.
 
         Args:
-            session_id: a name chosen by the caller.
-            reference_features: [M, C_f, h_f, w_f] of the portrait (`Portrait.reference_features`).
-            state: the result of `export`.
+            session_id: a name of the caller's.
+            reference_features: [M, C_f, H, W], `VideoVAE.encode_references` of the portrait's pictures.
+            state: what `export` returned.
 
         Raises:
-            ValueError: the session is open already, or the state is not this stage's.
-            StageFullError: there is no room for it.
+            ValueError: the session is open already, the features have another shape, or the state is not one of this
+                stage.
+            StageFullError: the stage has no room for another session.
         """
         if session_id in self.sessions:
             raise ValueError(f"decoder stage: session {session_id!r} is open already")
         if len(self.sessions) >= self.max_sessions:
             raise StageFullError(f"decoder stage: all {self.max_sessions} sessions are taken")
-        features = reference_features.to(self.device, self.dtype)
+        channels = self.vae.config.feature_channels
+        if reference_features.ndim != 4 or reference_features.shape[1] != channels:
+            raise ValueError(
+                f"reference features must be [M, {channels}, H, W], got {list(reference_features.shape)}"
+            )
         session = DecoderSession(
-            reference_features=features,
+            reference_features=reference_features.to(self.device, self.dtype),
             history=self.vae.decoder.initial_state(),
             reach=torch.zeros(self.vae.config.latent_channels, 0, 0, 0),
             decoded=0,
         )
         if state is not None:
-            tensors = unpack(state, {"latents", "decoded"})
-            session.reach, session.decoded = tensors["latents"], int(tensors["decoded"])
-            # As many latents as there ever were: the replay begins where the stream began, with a single frame.
-            history = self.vae.decoder.initial_state(at_start=session.decoded == session.reach.shape[1])
-            if session.reach.shape[1]:
-                z = session.reach.to(self.device, self.dtype)[None]
-                _, history = self.vae.decode_block(z, history, reference_features=features[None])
-            session.history = history
+            self._replay(session, state)
         self.sessions[session_id] = session
 
     @torch.no_grad()
     def step(self, requests: Sequence[DecoderRequest]) -> list[NDArray[np.uint8]]:
-        """Decodes each request's latents; a session may stand in a step only once.
+        """Decodes each request's latents; a session may appear only once in a step.
 
         Returns:
-            uint8 [4·l, H, W, 3] for each request, 1 + 4(l − 1) frames at a stream's start.
+            uint8 [4·L, H, W, 3] for each request, 1 + 4(L − 1) frames at a stream's start.
 
         Raises:
             UnknownSessionError: a session is not open.
@@ -103,11 +101,11 @@ class DecoderStage:
         """
         sessions = [self._session(request.session_id) for request in requests]
         if len({request.session_id for request in requests}) < len(requests):
-            raise ValueError("decoder stage: a session may stand in a step only once")
+            raise ValueError("decoder stage: a session may appear only once in a step")
         for request in requests:
             shape = list(request.latents.shape)
             if len(shape) != 4 or shape[0] != self.vae.config.latent_channels:
-                raise ValueError(f"latents must be [{self.vae.config.latent_channels}, l, h, w], got {shape}")
+                raise ValueError(f"latents must be [{self.vae.config.latent_channels}, L, H, W], got {shape}")
         groups: dict[tuple[object, ...], list[int]] = {}
         for index, (session, request) in enumerate(zip(sessions, requests, strict=True)):
             # A stream's start, or another number of references, is another graph: a batch of its own.
@@ -120,7 +118,7 @@ class DecoderStage:
         return [frames[index] for index in range(len(requests))]
 
     def close(self, session_id: str) -> None:
-        """Forgets a session; one that is not open is no error."""
+        """Frees a session; does nothing if it is not open."""
         self.sessions.pop(session_id, None)
 
     def export(self, session_id: str) -> bytes:
@@ -133,15 +131,27 @@ class DecoderStage:
             raise UnknownSessionError("decoder stage", session_id)
         return self.sessions[session_id]
 
+    def _replay(self, session: DecoderSession, state: bytes) -> None:
+        """Restores an exported session: decodes the latents of the decoder's reach for the history they leave."""
+        tensors = unpack(state, {"latents", "decoded"})
+        session.reach, session.decoded = tensors["latents"], int(tensors["decoded"])
+        # If these are all latents there ever were, the replay begins where the stream began, with a single frame.
+        history = self.vae.decoder.initial_state(at_start=session.decoded == session.reach.shape[1])
+        if session.reach.shape[1]:
+            z_BCLHW = session.reach.to(self.device, self.dtype)[None]
+            features = session.reference_features[None]
+            _, history = self.vae.decode_block(z_BCLHW, history, reference_features=features)
+        session.history = history
+
     def _decode(self, sessions: list[DecoderSession], latents: list[Tensor]) -> list[NDArray[np.uint8]]:
         first = sessions[0].history
         batch = History(
             first.at_start,
             {name: torch.cat([s.history.past[name] for s in sessions]) for name in first.past},
         )
-        z = torch.stack([block.to(self.device, self.dtype) for block in latents])
-        features = torch.stack([session.reference_features for session in sessions])
-        videos, batch = self.vae.decode_block(z, batch, reference_features=features)
+        z_BCLHW = torch.stack([block.to(self.device, self.dtype) for block in latents])
+        features_BMCHW = torch.stack([session.reference_features for session in sessions])
+        videos, batch = self.vae.decode_block(z_BCLHW, batch, reference_features=features_BMCHW)
         keep = self.vae.config.decoder_reach
         for row, (session, block) in enumerate(zip(sessions, latents, strict=True)):
             past = {name: value[row : row + 1].clone() for name, value in batch.past.items()}

@@ -1,14 +1,16 @@
 """Second stage of a stream: blocks of speech features to blocks of latents, window by window (paper, "Streaming
 inference").
 
-A window is 32 latents. Its key-value cache holds references and finished blocks; the last block of a full window is
-the context of the next, whose positions begin anew. A session moves as its window's latents and speech embeddings:
-the cache is rebuilt from them in one pass.
+A window is 32 latents. Its KV cache holds references and finished blocks; the last block of a full window is the
+context of the next, whose positions begin anew. A session moves to another machine as its window's latents and speech
+embeddings: the cache is prefilled from them in one pass.
 
-With `sampling.window` "rolling" a full window drops its oldest block instead. Then a moved session goes on from a cache
-that has never seen the dropped blocks, close to the one it had but not equal (docs/decisions.md, "A rolling window").
+With `sampling.window` "rolling" a full window drops its oldest block instead. Then a session that moved continues with
+a cache that has never seen the dropped blocks, close to the one it had but not equal (docs/decisions.md, "A rolling
+window").
 
-Shapes: `S` sessions of a step, `C` = C_z, `k` latents of a block, `E` speech embedding channels, `M` references.
+Shapes: B sessions of a step, M references, C = C_z, H W latent pixels, L latents of a window, k latents of a block,
+E speech embedding channels, F speech feature channels.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from portrait.generator.cache import KeyValueCache
 from portrait.generator.config import SamplingConfig
+from portrait.generator.kv_cache import KVCache
 from portrait.generator.model import Generator
 from portrait.generator.sampler import BlockSampler, block_noise
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
@@ -47,11 +49,16 @@ class GeneratorSession:
     block: int
     """Number of the next block."""
     latents: Tensor
-    """[C, n·k, h, w], the window's finished blocks, normalised; later windows begin with their context block."""
+    """[C, L, H, W], the window's finished blocks, normalised; later windows begin with their context block."""
     embedding: Tensor
-    """[n·k, E], their speech embeddings."""
-    cache: KeyValueCache
-    """Keys and values, derived from the portrait and the two above."""
+    """[L, E], their speech embeddings."""
+    cache: KVCache
+    """Keys and values, derived from the references and the two above."""
+
+    def keep(self, latents: slice) -> None:
+        """Removes all other latents and their speech embeddings from the window."""
+        self.latents = self.latents[:, latents].clone()
+        self.embedding = self.embedding[latents].clone()
 
 
 class GeneratorStage:
@@ -65,7 +72,7 @@ class GeneratorStage:
         max_sessions: int = 16,
         max_references: int = 3,
     ) -> None:
-        """Creates a stage without sessions.
+        """A stage without sessions.
 
         Args:
             generator: the model.
@@ -80,34 +87,34 @@ class GeneratorStage:
         self.rolling = sampling.window == "rolling"
         self.max_sessions = max_sessions
         self.max_references = max_references
-        self.device = generator.latent_in.weight.device
+        self.device = generator.device
         self.sessions: dict[str, GeneratorSession] = {}
 
     @torch.no_grad()
     def open(
         self, session_id: str, reference_latents: Tensor, *, seed: int = 0, state: bytes | None = None
     ) -> None:
-        """Opens a session, or continues an exported one.
+        """Opens a session: a new one, or one that continues from an exported state.
 
         Args:
-            session_id: a name chosen by the caller.
-            reference_latents: [M, C, h, w] of the portrait (`Portrait.reference_latents`).
-            seed: of the session's noise; an exported state has its own.
-            state: the result of `export`.
+            session_id: a name of the caller's.
+            reference_latents: [M, C, H, W], each reference picture's latent, as the VAE gives it.
+            seed: of the session's noise; an exported state brings its own.
+            state: what `export` returned.
 
         Raises:
             ValueError: the session is open already, there are too many references or they have another shape, or the
-                state is not from this stage.
-            StageFullError: there is no room for it.
+                state is not one of this stage.
+            StageFullError: the stage has no room for another session.
         """
         if session_id in self.sessions:
             raise ValueError(f"generator stage: session {session_id!r} is open already")
         if len(self.sessions) >= self.max_sessions:
             raise StageFullError(f"generator stage: all {self.max_sessions} sessions are taken")
-        references = self._references(reference_latents)
+        references = self._checked_references(reference_latents)
         config, size = self.config, self.config.latent_size
         cache = self.sampler.allocate(1, self.max_references)
-        self.sampler.write_references(cache, references)
+        self.sampler.prefill_references(cache, references[None])
         session = GeneratorSession(
             seed=seed,
             block=0,
@@ -117,15 +124,15 @@ class GeneratorStage:
         )
         if state is not None:
             self._load(session, state)
-        self._rebuild(session)
+        self._prefill(session)
         self.sessions[session_id] = session
 
     @torch.no_grad()
     def step(self, requests: Sequence[GeneratorRequest]) -> list[Tensor]:
-        """The next block of each request's session; a session may stand in a step only once.
+        """The next block of each request's session; a session may appear only once in a step.
 
         Returns:
-            Latents [C, k, h, w] as the VAE decodes them, in float32, one for each request.
+            Latents [C, k, H, W] as the VAE decodes them, in float32, one for each request.
 
         Raises:
             UnknownSessionError: a session is not open.
@@ -135,26 +142,25 @@ class GeneratorStage:
             return []
         sessions = [self._session(request.session_id) for request in requests]
         if len({request.session_id for request in requests}) < len(requests):
-            raise ValueError("generator stage: a session may stand in a step only once")
-        features = [self._features(s, request) for s, request in zip(sessions, requests, strict=True)]
+            raise ValueError("generator stage: a session may appear only once in a step")
+        features = [self._checked_features(s, request) for s, request in zip(sessions, requests, strict=True)]
         for session in sessions:
             self._begin_next_window_if_full(session)
 
-        is_first = torch.tensor([session.block == 0 for session in sessions], device=self.device)
-        embedding = self.generator.embed_speech(torch.stack(features), is_first).float()
+        is_first_B = torch.tensor([session.block == 0 for session in sessions], device=self.device)
+        embedding_BLE = self.generator.embed_speech(torch.stack(features), is_first_B).float()
         noise = torch.stack([block_noise(self.config, session.seed, session.block) for session in sessions])
-        caches = [session.cache for session in sessions]
-        batch = KeyValueCache.concatenate(caches)
-        latents = self.sampler.sample(batch, noise.to(self.device), embedding)
-        for session, block, speech in zip(sessions, latents, embedding, strict=True):
+        batch = KVCache.concatenate([session.cache for session in sessions])
+        z_BCLHW = self.sampler.sample(batch, noise.to(self.device), embedding_BLE)
+        for session, block, speech in zip(sessions, z_BCLHW, embedding_BLE, strict=True):
             session.latents = torch.cat((session.latents, block), dim=1)
             session.embedding = torch.cat((session.embedding, speech))
             session.block += 1
-        self._append(sessions, latents, embedding, batch)
-        return list(self.generator.denormalise(latents).float())
+        self._append(sessions, z_BCLHW, embedding_BLE, batch)
+        return list(self.generator.denormalise(z_BCLHW))
 
     def close(self, session_id: str) -> None:
-        """Forgets a session; one that is not open is no error."""
+        """Frees a session; does nothing if it is not open."""
         self.sessions.pop(session_id, None)
 
     def export(self, session_id: str) -> bytes:
@@ -168,21 +174,22 @@ class GeneratorStage:
             raise UnknownSessionError("generator stage", session_id)
         return self.sessions[session_id]
 
-    def _references(self, reference_latents: Tensor) -> Tensor:
-        """Normalised reference latents [1, M, C, h, w]."""
-        latents = reference_latents.to(self.device, torch.float32)
+    def _checked_references(self, reference_latents: Tensor) -> Tensor:
+        latents_MCHW = reference_latents.to(self.device, torch.float32)
         size = self.config.latent_size
-        if latents.ndim != 4 or latents.shape[1:] != (self.config.latent_channels, size, size):
+        if latents_MCHW.ndim != 4 or latents_MCHW.shape[1:] != (self.config.latent_channels, size, size):
             raise ValueError(
-                f"the portrait's latents must be [M, {self.config.latent_channels}, {size}, {size}], "
-                f"got {list(latents.shape)}"
+                f"reference latents must be [M, {self.config.latent_channels}, {size}, {size}], "
+                f"got {list(latents_MCHW.shape)}"
             )
-        if not 1 <= len(latents) <= self.max_references:
-            raise ValueError(f"a portrait may have 1 to {self.max_references} references, got {len(latents)}")
-        return self.generator.normalise(latents.transpose(0, 1)).transpose(0, 1)[None]
+        if not 1 <= len(latents_MCHW) <= self.max_references:
+            raise ValueError(
+                f"a portrait may have 1 to {self.max_references} references, got {len(latents_MCHW)}"
+            )
+        return latents_MCHW
 
-    def _features(self, session: GeneratorSession, request: GeneratorRequest) -> Tensor:
-        """Checked features on the grid of 4k frames [4k, F]: block 0 lacks the three frames before the first."""
+    def _checked_features(self, session: GeneratorSession, request: GeneratorRequest) -> Tensor:
+        """Features on the grid of 4k frames, [4k, F]: block 0 lacks the three frames before the first."""
         first, after = block_frame_range(session.block)
         expected = (after - first, self.config.speech_dim)
         if request.features.shape != expected:
@@ -191,7 +198,9 @@ class GeneratorStage:
                 f"{list(expected)}, got {list(request.features.shape)}"
             )
         if not np.isfinite(request.features).all():
-            raise ValueError(f"session {request.session_id!r}: speech features hold NaN or infinite values")
+            raise ValueError(
+                f"session {request.session_id!r}: speech features contain NaN or infinite values"
+            )
         features = torch.from_numpy(np.asarray(request.features, np.float32))
         missing = FRAMES_PER_BLOCK - len(features)
         return torch.nn.functional.pad(features, (0, 0, missing, 0)).to(self.device)
@@ -199,45 +208,45 @@ class GeneratorStage:
     def _begin_next_window_if_full(self, session: GeneratorSession) -> None:
         """The last block of a full window becomes the context of the next."""
         if session.latents.shape[1] == self.config.window_latents:
-            session.latents = session.latents[:, -LATENTS_PER_BLOCK:].clone()
-            session.embedding = session.embedding[-LATENTS_PER_BLOCK:].clone()
-            self._rebuild(session)
+            session.keep(slice(-LATENTS_PER_BLOCK, None))
+            self._prefill(session)
 
-    def _rebuild(self, session: GeneratorSession) -> None:
-        """Writes the window's history to the cache, in one pass; a full window's is never looked at again."""
+    def _prefill(self, session: GeneratorSession) -> None:
+        """Computes the cache's history from the window's latents, in one pass; a full window needs none."""
         finished = session.latents.shape[1]
         session.cache.begin_window(first=finished == session.block * LATENTS_PER_BLOCK)
         if 0 < finished < self.config.window_latents:
-            self.sampler.write_history(session.cache, session.latents[None], session.embedding[None])
+            self.sampler.prefill(session.cache, session.latents[None], session.embedding[None])
 
     def _append(
-        self, sessions: list[GeneratorSession], latents: Tensor, embedding: Tensor, batch: KeyValueCache
+        self, sessions: list[GeneratorSession], z_BCLHW: Tensor, embedding_BLE: Tensor, batch: KVCache
     ) -> None:
-        """Adds the new blocks to the caches of the sessions whose window goes on, as a rolling one always does."""
+        """Adds the new blocks to the caches of the sessions whose window continues, as a rolling one always does."""
         full = [s for s in sessions if s.latents.shape[1] == self.config.window_latents]
         if self.rolling:
             for session in full:
-                session.latents = session.latents[:, LATENTS_PER_BLOCK:].clone()
-                session.embedding = session.embedding[LATENTS_PER_BLOCK:].clone()
+                session.keep(slice(LATENTS_PER_BLOCK, None))
                 self.generator.roll(session.cache)
         rows = [i for i, s in enumerate(sessions) if s.latents.shape[1] < self.config.window_latents]
         if not rows:
             return
         caches = [sessions[i].cache for i in rows]
         if full:
-            batch = KeyValueCache.concatenate(caches)
-        self.sampler.append(batch, latents[rows], embedding[rows])
+            batch = KVCache.concatenate(caches)
+        self.sampler.append(batch, z_BCLHW[rows], embedding_BLE[rows])
         batch.copy_to(caches)
 
     def _load(self, session: GeneratorSession, state: bytes) -> None:
         tensors = unpack(state, {"latents", "embedding", "counters"})
         latents, embedding = tensors["latents"], tensors["embedding"]
-        finished, k = latents.shape[1], LATENTS_PER_BLOCK
+        finished = latents.shape[1]
         if latents[:, :0].shape != session.latents.shape or embedding[:0].shape != session.embedding.shape:
-            raise ValueError("session state: its latents or embeddings are those of another generator")
-        if finished % k or finished > self.config.window_latents or len(embedding) != finished:
+            raise ValueError("session state: its latents or speech embeddings belong to another generator")
+        whole = finished % LATENTS_PER_BLOCK == 0 and len(embedding) == finished
+        if not whole or finished > self.config.window_latents:
             raise ValueError(
-                f"session state: expected up to {self.config.window_latents} latents in blocks of {k}, got {finished}"
+                f"session state: expected up to {self.config.window_latents} latents in blocks of "
+                f"{LATENTS_PER_BLOCK}, got {finished}"
             )
         session.seed, session.block = tensors["counters"].tolist()
         session.latents, session.embedding = latents.to(self.device), embedding.to(self.device)

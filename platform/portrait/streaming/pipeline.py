@@ -1,4 +1,4 @@
-"""The three stages in one process: a portrait and speech in, video out, block by block."""
+"""The three stream stages in one process: a portrait and speech in, video out, block by block."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from portrait.vae import VideoVAE
 
 @dataclass(frozen=True, kw_only=True)
 class StreamedBlock:
-    """A block that is ready to be shown."""
+    """A block, ready to be shown."""
 
     index: int
     """Number of the block in the stream."""
@@ -33,7 +33,7 @@ class StreamedBlock:
 
 
 class PortraitPipeline:
-    """Speech, generator and decoder stage in a row."""
+    """Speech, generator and decoder stage, one after the other."""
 
     def __init__(
         self,
@@ -44,9 +44,22 @@ class PortraitPipeline:
         *,
         max_references: int = 3,
     ) -> None:
+        """The stages of a stream.
+
+        Args:
+            encoder: of the speech, the one that the generator was trained with.
+            generator: the latent generator.
+            vae: the VAE whose latents it generates.
+            sampling: how the generator samples.
+            max_references: most references that a portrait may have.
+
+        Raises:
+            ValueError: the speech encoder's features do not fit the generator.
+        """
         if encoder.dim != generator.config.speech_dim:
             raise ValueError(
-                f"the speech encoder gives {encoder.dim} features, the generator takes {generator.config.speech_dim}"
+                f"the speech encoder gives {encoder.dim} features per frame, the generator expects "
+                f"{generator.config.speech_dim}"
             )
         self.speech = SpeechStage(encoder)
         self.generator = GeneratorStage(generator, sampling, max_references=max_references)
@@ -59,15 +72,15 @@ class PortraitPipeline:
         """Turns speech into video.
 
         Args:
-            portrait: the person.
-            audio: float [S], 16 kHz mono in [−1, 1], or an iterable of such pieces as they come.
+            portrait: whom to show.
+            audio: float [S], 16 kHz mono in [−1, 1], or an iterable of such pieces as they arrive.
             seed: of the noise; the same seed, portrait and audio give the same video.
 
         Yields:
-            Blocks, each as soon as its audio with look-ahead is there.
+            Blocks, each as soon as its audio and look-ahead have arrived.
 
         Raises:
-            ValueError: the audio is empty or not finite, or the portrait doesn't fit the models.
+            ValueError: the audio is empty or not finite, or the portrait does not fit the models.
         """
         pieces = _in_seconds(audio) if isinstance(audio, np.ndarray) else audio
         name = next(self._names)
@@ -80,7 +93,7 @@ class PortraitPipeline:
                 received += len(piece)
                 yield from self._advance(SpeechRequest(session_id=name, samples=piece))
             if received == 0:
-                raise ValueError("the audio is empty: there is nothing to say")
+                raise ValueError("the audio is empty: expected at least one sample of speech")
             nothing = np.zeros(0, np.float32)
             yield from self._advance(SpeechRequest(session_id=name, samples=nothing, end=True))
         finally:

@@ -1,6 +1,6 @@
-"""A portrait: everything about a person's pictures that a stream needs, computed once.
+"""A portrait: everything that a stream needs of a person's pictures, computed once.
 
-Shapes: `M` pictures, `C_f h_f w_f` of E1's features, `C h w` of latents, `H W` of pictures.
+Shapes: M pictures, C_f channels of E1's features, C = C_z channels of latents, H W of pictures, features or latents.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from portrait.vae import VideoVAE
 
 @dataclass(frozen=True, kw_only=True)
 class Portrait:
-    """One to three (or more) pictures of a person, with what the VAE makes of them."""
+    """One to three (or more) pictures of a person, with their features and latents."""
 
     pictures: NDArray[np.uint8]
     """[M, H, W, 3] RGB, cropped to the preset's size."""
     reference_features: Tensor
-    """[M, C_f, h_f, w_f], E1's features, for the decoder."""
+    """[M, C_f, H, W], E1's features, for the decoder."""
     reference_latents: Tensor
-    """[M, C, h, w], each picture's latent (posterior mean), for the generator."""
+    """[M, C, H, W], each picture's latent (posterior mean), for the generator."""
     vae_version: str
-    """Version of the VAE that made them: under another version they must be computed anew."""
+    """Version of the VAE that computed them: for another version they must be computed again."""
 
     def to(self, device: torch.device | str) -> Portrait:
         """The same portrait with its tensors on another device."""
@@ -44,16 +44,16 @@ class Portrait:
 def prepare_portrait(
     vae: VideoVAE, images: Sequence[NDArray[np.uint8]], *, vae_version: str = "", size: int | None = None
 ) -> Portrait:
-    """Computes a portrait of pictures that are already cropped (`faces.crop_portrait`).
+    """Computes a portrait from pictures that are already cropped (`faces.crop_portrait`).
 
     Args:
         vae: the VAE that will decode the stream.
         images: one or more uint8 [H, W, 3] RGB pictures of one size, a multiple of the VAE's spatial factor.
-        vae_version: what identifies the VAE's weights.
-        size: the preset's picture size; refuses pictures of another one.
+        vae_version: version of the VAE's weights.
+        size: the side that all pictures must have, the preset's; by default the first picture's.
 
     Raises:
-        ValueError: there is no picture, or one is of another type, shape or size.
+        ValueError: there is no picture, or one has another type, shape or size.
     """
     if not images:
         raise ValueError("a portrait needs at least one picture, got none")

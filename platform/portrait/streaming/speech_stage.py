@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from portrait.speech.encoder import Samples, SpeechEncoder, SpeechStream, StreamState, check_samples
+from portrait.speech.encoder import Samples, SpeechEncoder, SpeechStream, SpeechStreamState, check_samples
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
 from portrait.timing import SAMPLES_PER_FRAME, block_frame_range, frames_of_samples
 
@@ -86,7 +86,7 @@ class SpeechStage:
             start, next_frame, session.block = tensors["counters"].tolist()
             samples = tensors["samples"].numpy()
             session.stream = self.encoder.stream(
-                StreamState(samples=samples, start=start, next_frame=next_frame)
+                SpeechStreamState(samples=samples, start=start, next_frame=next_frame)
             )
             session.features, session.audio = tensors["features"].numpy(), tensors["audio"].numpy()
         self.sessions[session_id] = session

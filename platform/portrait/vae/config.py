@@ -30,8 +30,8 @@ class Level:
 class FusionConfig:
     """D_ref: frame-wise self-attention on D1's features, then cross-attention to the references' E1 features."""
 
-    blocks: int
-    """Number of transformer blocks (paper: 6)."""
+    num_layers: int
+    """Transformer layers (paper: 6)."""
     heads: int
     """Attention heads (paper: 16)."""
     head_dim: int

@@ -53,10 +53,10 @@ class PlacedAttention(nn.Module):
         return self.to_out(out.transpose(1, 2).flatten(2))
 
 
-class FusionBlock(nn.Module):
+class FusionLayer(nn.Module):
     """Frame-wise self-attention, cross-attention to the references and the learned null token, feed-forward.
 
-    A block begins as a copier: it adds what the references show at the same place, and nothing else. Values are taken
+    A layer begins as a copier: it adds what the references show at the same place, and nothing else. Values are taken
     from the features as they are, since a norm would drop the brightness and contrast that a copy needs.
     """
 
@@ -74,7 +74,7 @@ class FusionBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         with torch.no_grad():
             nn.init.eye_(self.cross_attention.to_v.weight)
-            self.cross_attention.to_out.weight.copy_(torch.eye(width) / config.blocks)
+            self.cross_attention.to_out.weight.copy_(torch.eye(width) / config.num_layers)
             nn.init.zeros_(self.cross_attention.to_out.bias)
             for last in (self.self_attention.to_out, self.mlp[2]):
                 last.weight.mul_(0.1)  # type: ignore[operator]
@@ -110,7 +110,7 @@ class ReferenceFusion(nn.Module):
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(FusionBlock(config) for _ in range(config.blocks))
+        self.layers = nn.ModuleList(FusionLayer(config) for _ in range(config.num_layers))
         self.activation_checkpointing = False
 
     @torch.no_grad()
@@ -120,9 +120,9 @@ class ReferenceFusion(nn.Module):
         A key at the same place scores value² · √E above one far away, before the softmax. In new weights that is more
         than 100: whatever the content, attention looks at one place and has no gradient towards others.
         """
-        for block in self.blocks:
-            block.cross_attention.place_q.fill_(value)  # type: ignore[union-attr]
-            block.cross_attention.place_k.fill_(value)  # type: ignore[union-attr]
+        for layer in self.layers:
+            layer.cross_attention.place_q.fill_(value)  # type: ignore[union-attr]
+            layer.cross_attention.place_k.fill_(value)  # type: ignore[union-attr]
 
     def angles(self, height: int, width: int, device: torch.device) -> Tensor:
         """Rotary angles of the feature pixels, row by row: [N, E/2]."""
@@ -143,7 +143,7 @@ class ReferenceFusion(nn.Module):
             mask = F.pad(keys, (0, 1), value=True)[:, None, None, :]
         x_BLND = features_BCLHW.flatten(3).permute(0, 2, 3, 1)
         recompute = self.activation_checkpointing and torch.is_grad_enabled()
-        for block in self.blocks:
-            arguments = (x_BLND, block.reference_keys_values(references_BMND, angles), mask, angles)  # type: ignore[operator]
-            x_BLND = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
+        for layer in self.layers:
+            arguments = (x_BLND, layer.reference_keys_values(references_BMND, angles), mask, angles)  # type: ignore[operator]
+            x_BLND = checkpoint(layer, *arguments, use_reentrant=False) if recompute else layer(*arguments)
         return x_BLND.unflatten(2, (height, width)).permute(0, 4, 1, 2, 3)

@@ -13,7 +13,7 @@ from portrait.generator import Generator, GeneratorConfig
 
 @pytest.fixture(scope="session")
 def generator_config() -> GeneratorConfig:
-    return replace(presets.load("tiny").generator, blocks=2)
+    return replace(presets.load("tiny").generator, num_layers=2)
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +24,8 @@ def generator(generator_config) -> Generator:
         for parameter in model.parameters():
             spread = 0.6 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.1
             parameter.add_(spread * torch.randn(parameter.shape, generator=rng))
-        model.latent_mean.normal_(generator=rng)
-        model.latent_std.uniform_(0.5, 2.0, generator=rng)
+        model.normaliser.mean.normal_(generator=rng)
+        model.normaliser.std.uniform_(0.5, 2.0, generator=rng)
     return model.eval()
 
 
@@ -37,8 +37,8 @@ def window(generator_config):
     return {
         "history": torch.randn(shape),
         "noised": torch.randn(shape),
-        "history_level": torch.zeros(2, config.window_blocks),
-        "level": torch.rand(2, config.window_blocks),
+        "history_timestep": torch.zeros(2, config.window_blocks),
+        "timestep": torch.rand(2, config.window_blocks),
         "references": torch.randn(2, 3, config.latent_channels, config.latent_size, config.latent_size),
         "speech": torch.randn(2, 4 * config.window_latents, config.speech_dim),
         "is_first": torch.tensor([True, False]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import nn
 
+from portrait import presets
 from portrait.generator import Generator, SamplingConfig
 from portrait.generator.distillation import distillation_loss
 from portrait.presets import GeneratorTrainingConfig
@@ -13,15 +15,15 @@ from portrait.presets import GeneratorTrainingConfig
 CONFIG = GeneratorTrainingConfig(steps=1, batch_size=1, learning_rate=1e-3)
 
 
-class Field(nn.Module):
+class Field(Generator):
     """v(z, t; r, a) = rate·z + speech where it is not dropped: guidance and the path are known in closed form."""
 
     def __init__(self, rate: float = 0.0, speech: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(replace(presets.load("tiny").generator, num_layers=1))
         self.rate, self.speech, self.calls = rate, speech, []
 
-    def forward(self, *, noised, level, drop_references, drop_speech=None, **given):
-        self.calls.append({"noised": noised, "level": level, "drop_speech": drop_speech} | given)
+    def forward(self, *, noised, timestep, drop_references, drop_speech=None, **given):
+        self.calls.append({"noised": noised, "timestep": timestep, "drop_speech": drop_speech} | given)
         heard = torch.ones(len(noised)) if drop_speech is None else (~drop_speech).float()
         return self.rate * noised + self.speech * heard.view(-1, 1, 1, 1, 1)
 
@@ -68,14 +70,14 @@ def test_as_many_steps_as_the_teacher_and_no_guidance_is_the_teacher(generator, 
     assert loss_of(generator, generator, batch, guided, 3) > 1e-4
 
 
-def test_the_student_sees_its_own_levels_and_no_dropped_speech(batch):
+def test_the_student_sees_its_own_timesteps_and_no_dropped_speech(batch):
     student = Field()
     sampling = SamplingConfig(steps=12, shift=5.0)
     for seed in range(8):
         loss_of(student, Field(), batch, sampling, 4, seed=seed)
-    levels = torch.cat([call["level"].flatten() for call in student.calls]).unique()
+    timesteps = torch.cat([call["timestep"].flatten() for call in student.calls]).unique()
     t = torch.tensor([0.25, 0.5, 0.75, 1.0])
-    torch.testing.assert_close(levels, 5 * t / (1 + 4 * t))
+    torch.testing.assert_close(timesteps, 5 * t / (1 + 4 * t))
     assert all(call["drop_speech"] is None for call in student.calls)
 
 

@@ -11,7 +11,7 @@ import torch
 from portrait.generator import SamplingConfig
 from portrait.generator.guidance import Guidance
 from portrait.generator.sampler import BlockSampler, block_noise, euler
-from portrait.generator.schedule import sampling_levels
+from portrait.generator.timesteps import sampling_timesteps
 
 
 def gaussian_velocity(z, t, spread=0.5):
@@ -26,7 +26,7 @@ def test_the_error_falls_with_the_first_power_of_the_step(shift):
     exact = 0.5 * start  # the flow scales N(0, 1) to N(0, 0.25)
     errors = []
     for steps in (40, 80, 160, 320):
-        end = euler(gaussian_velocity, start, sampling_levels(steps, shift))
+        end = euler(gaussian_velocity, start, sampling_timesteps(steps, shift))
         errors.append(float((end - exact).abs().max()))
     orders = [math.log2(a / b) for a, b in pairwise(errors)]
     assert orders[-1] == pytest.approx(1.0, abs=0.1), errors
@@ -35,7 +35,7 @@ def test_the_error_falls_with_the_first_power_of_the_step(shift):
 def test_a_straight_path_takes_one_step():
     clean, noise = torch.randn(8), torch.randn(8)
     for steps in (1, 12):
-        end = euler(lambda z, t: noise - clean, noise, sampling_levels(steps, 5.0))
+        end = euler(lambda z, t: noise - clean, noise, sampling_timesteps(steps, 5.0))
         torch.testing.assert_close(end, clean, atol=1e-5, rtol=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_guidance_is_the_papers_formula(audio, reference):
 def sampled(generator, sampling, references, speech, *, guidance=None, blocks=1):
     sampler = BlockSampler(generator, sampling, guidance)
     cache = sampler.allocate(len(speech), references.shape[1])
-    sampler.write_references(cache, references)
+    sampler.prefill_references(cache, references)
     cache.begin_window(first=True)
     latents = []
     for block in range(blocks):
@@ -118,7 +118,7 @@ def test_sampling_leaves_the_history_as_it_was(generator, conditions):
     references, speech = conditions
     sampler = BlockSampler(generator, SamplingConfig(steps=2))
     cache = sampler.allocate(2, 3)
-    sampler.write_references(cache, references)
+    sampler.prefill_references(cache, references)
     cache.begin_window(first=True)
     sampler.append(cache, torch.randn(2, 64, 4, 2, 2), speech)
     before = cache.keys_values[..., : cache.current, :].clone()

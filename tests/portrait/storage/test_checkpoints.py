@@ -39,11 +39,11 @@ def test_the_file_alone_gives_the_same_model(vae, vae_file):
 
 def test_generator_with_its_statistics(tmp_path):
     generator = Generator(TINY.generator)
-    generator.latent_mean.fill_(0.1234567)
+    generator.normaliser.mean.fill_(0.1234567)
     path = tmp_path / "generator.safetensors"
     save_model(path, generator, kind="generator", preset=TINY, dtype=torch.float16)
     loaded = load_generator(path, preset=TINY)
-    assert torch.equal(loaded.latent_mean, generator.latent_mean)
+    assert torch.equal(loaded.normaliser.mean, generator.normaliser.mean)
     for name, expected in generator.state_dict().items():
         read = loaded.state_dict()[name]
         assert read.dtype == expected.dtype

@@ -43,8 +43,7 @@ def test_a_stream_is_what_teacher_forcing_over_its_own_latents_says(generator, s
     """Every block again, by the full pass of training over windows that are put together here."""
     stream = alone(stage, portraits[1], 6)
     latents = generator.normalise(torch.cat(stream, dim=1))
-    references = portraits[1].reference_latents - generator.latent_mean[:, None, None]
-    references = (references / generator.latent_std[:, None, None])[None].expand(2, -1, -1, -1, -1)
+    references = portraits[1].reference_latents[None].expand(2, -1, -1, -1, -1)
     guidance = Guidance.of(sampling)
     speech = np.concatenate([features_of(block) for block in range(6)])
     for first_block, blocks in ((0, (0, 1, 3)), (3, (4, 5))):  # the second window's context is block 3
@@ -63,8 +62,8 @@ def test_a_stream_is_what_teacher_forcing_over_its_own_latents_says(generator, s
             predicted = generator(
                 window,
                 noised,
-                history_level=torch.zeros(2, 4),
-                level=torch.full((2, 4), t),
+                history_timestep=torch.zeros(2, 4),
+                timestep=torch.full((2, 4), t),
                 references=references,
                 speech=torch.from_numpy(frames)[None].expand(2, -1, -1),
                 is_first=torch.tensor([first_block == 0] * 2),
@@ -75,8 +74,8 @@ def test_a_stream_is_what_teacher_forcing_over_its_own_latents_says(generator, s
 
         for block in blocks:
             noise = block_noise(generator.config, 0, block)[None]
-            levels = stage.sampler.levels
-            expected = euler(lambda z, t, block=block: velocity(z, t, block), noise, levels)[0]
+            timesteps = stage.sampler.timesteps
+            expected = euler(lambda z, t, block=block: velocity(z, t, block), noise, timesteps)[0]
             actual = latents[:, 4 * block : 4 * block + 4]
             torch.testing.assert_close(actual, expected, atol=2e-4, rtol=1e-4)
 
@@ -193,7 +192,7 @@ def test_a_rolling_window_is_the_papers_until_it_is_full_and_goes_on_with_more_m
 
 def test_with_one_layer_a_rolled_cache_is_the_one_written_anew(generator, sampling, portraits):
     """There keys and values know nothing but their own token, so turning them back must be all there is to do."""
-    shallow = Generator(replace(generator.config, blocks=1))
+    shallow = Generator(replace(generator.config, num_layers=1))
     shallow.load_state_dict(generator.state_dict(), strict=False)
     stage = GeneratorStage(shallow.eval(), replace(sampling, window="rolling"))
     rolled, written = alone(stage, portraits[1], 9, seed=5), moved(stage, portraits[1], 9)

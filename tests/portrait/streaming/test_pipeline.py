@@ -74,5 +74,5 @@ def test_no_speech_is_refused(pipeline, portraits):
 
 def test_speech_features_of_another_size_are_refused(encoder, generator, vae, sampling):
     other = Generator(replace(generator.config, speech_dim=80))
-    with pytest.raises(ValueError, match="gives 160 features, the generator takes 80"):
+    with pytest.raises(ValueError, match="gives 160 features per frame, the generator expects 80"):
         PortraitPipeline(encoder, other, vae, sampling)

@@ -60,7 +60,7 @@ def vae() -> VideoVAE:
             branch = module.conv
         for parameter in branch.parameters() if branch else ():
             nn.init.zeros_(parameter)
-    for block in vae.decoder.d_ref.blocks:
+    for block in vae.decoder.d_ref.layers:
         for last in (block.self_attention.to_out, block.cross_attention.to_out, block.mlp[2]):  # type: ignore[union-attr,index]
             for parameter in last.parameters():  # type: ignore[union-attr]
                 nn.init.zeros_(parameter)
