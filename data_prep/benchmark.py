@@ -111,7 +111,7 @@ def measure_all(
         return
     with TemporaryDirectory() as folder, one_core():
         smallest = min(files, key=Footage.bytes_on_disk)
-        chain(smallest, settings, Path(folder) / "warm_up.lance")  # loads cascades and networks
+        chain(smallest, settings, Path(folder) / "warm_up.lance")  # loads networks
         for number, file in enumerate(files):
             yield _measure(file, settings, transcode, Path(folder) / str(number), repeats)
 

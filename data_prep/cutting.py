@@ -27,7 +27,6 @@ from portrait.faces import (
     PORTRAIT,
     FaceDetector,
     FaceTrack,
-    HaarDetector,
     NoFaceError,
     YuNetDetector,
     portrait_crop,
@@ -253,7 +252,7 @@ def _origin(footage: Footage, content: str, settings: CutSettings, stretch: _Str
 
 @lru_cache(maxsize=2)
 def _detector(weights: str | None) -> FaceDetector:
-    return HaarDetector() if weights is None else YuNetDetector(weights)
+    return YuNetDetector(weights)
 
 
 def load_networks(settings: CutSettings) -> None:

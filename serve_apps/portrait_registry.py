@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from portrait.faces import HaarDetector, NoFaceError, crop_portrait
+from portrait.faces import NoFaceError, YuNetDetector, crop_portrait
 from portrait.media.image_file import read_image_file
 from portrait.storage.checkpoints import load_vae, read_header
 from portrait.streaming.portraits import Portrait, prepare_portrait
@@ -34,7 +34,7 @@ class PortraitRegistry:
         self._size = header.preset.video.size
         self._limits = args.limits
         self._vae = load_vae(args.vae).to(device)
-        self._detector = HaarDetector()
+        self._detector = YuNetDetector()
         self._store = PortraitStore(args.portraits)
         self._cache: OrderedDict[str, Portrait] = OrderedDict()
 

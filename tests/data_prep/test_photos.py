@@ -65,7 +65,7 @@ def test_photographs_become_videos_once_and_pictures_without_a_face_are_reported
     files = source.files()
     problems = {Path(file.path).name: file.problem for file in files if file.problem}
     assert problems == {
-        "broken.jpg": "not a picture (no known image format)",
+        "broken.jpg": "not an image file, or of an unknown format",
         "noise.jpg": "no face found in the picture",
     }
     videos = [file for file in files if file.problem is None]

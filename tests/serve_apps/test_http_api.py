@@ -56,7 +56,7 @@ def grey_picture() -> bytes:
 @pytest.mark.parametrize(
     ("content", "code", "words"),
     [
-        (b"hello", "bad_image", ("odd name.png", "not a picture")),
+        (b"hello", "bad_image", ("odd name.png", "not an image file")),
         (b"", "bad_image", ("odd name.png",)),
         (grey_picture(), "no_face", ("odd name.png", "face")),
         (grey_picture()[:120], "bad_image", ("odd name.png", "damaged")),

@@ -12,7 +12,7 @@ from portrait.faces.crop import (
     crop_portrait,
     portrait_crop,
 )
-from portrait.faces.detector import Face, FaceDetector, HaarDetector, NoFaceError, YuNetDetector
+from portrait.faces.detector import Face, FaceDetector, NoFaceError, YuNetDetector
 from portrait.faces.track import FaceTrack, track_faces
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "FaceDetector",
     "FaceTrack",
     "Framing",
-    "HaarDetector",
     "NoFaceError",
     "YuNetDetector",
     "apply_crop",

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait.faces.detector import Face, FaceDetector, HaarDetector, NoFaceError
+from portrait.faces.detector import Face, FaceDetector, NoFaceError, YuNetDetector
 
 NUM_LANDMARKS = 478
 _NETWORK = "face_landmarks_detector.tflite"
@@ -56,7 +56,7 @@ class FaceLandmarker:
             raise ValueError(
                 f"{path}: expected MediaPipe's face landmarker bundle, a zip file with {_NETWORK} ({error})"
             ) from error
-        self._detector = detector or HaarDetector()
+        self._detector = detector or YuNetDetector()
 
     def find(self, picture: np.ndarray) -> np.ndarray:
         """Landmarks of the largest face.

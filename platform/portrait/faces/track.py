@@ -15,10 +15,8 @@ from portrait.timing import FRAME_RATE
 
 _MIN_OVERLAP = 0.25
 _SMOOTHING_SECONDS = 0.4
-_WHOLE_EVERY = 6
-"""Of so many searches one is of the whole picture."""
-_RIVAL = 0.6
-"""Another face matters if it is at least so many times as wide."""
+_OTHER_WIDTH = 0.6
+"""Another face counts if it is at least this many times as wide as the main one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +24,11 @@ class FaceTrack:
     """Where the clip's main face is in every frame."""
 
     boxes: np.ndarray
-    """float32 [T, 4]: (x, y, w, h) a frame, smoothed."""
+    """float32 [T, 4]: (x, y, w, h) per frame, smoothed."""
     found: float
     """Share of the searched frames in which this face was detected, 0…1."""
     other_faces: float
-    """Share of the frames searched as a whole with another lasting face at least 60 % as wide: two people in the
-    picture."""
+    """Share of the searched frames with another lasting face at least 60 % as wide: two people in the picture."""
 
 
 @dataclass
@@ -53,67 +50,48 @@ def track_faces(
     """Follows the clip's main face: the one that is large, and surely a face, for longest.
 
     Args:
-        frames: RGB pictures uint8 [H, W, 3]; only those that are searched are asked for, each once.
-        detector: finds faces in single pictures.
-        every: search every so many frames; positions between are interpolated. Most searches are only where the main
-            face was; whole pictures are searched for others now and then, and whenever it was not found there.
+        frames: RGB uint8 [H, W, 3]; only the frames that are searched are accessed, each once.
+        detector: finds faces in single frames.
+        every: search every so many frames; positions between them are interpolated.
         name: what to call the clip in errors.
         fps: frames per second, for the smoothing.
 
     Returns:
-        The track, one box a frame.
+        The track, one box per frame.
 
     Raises:
         NoFaceError: no face in any searched frame.
         ValueError: no frames.
     """
     chains: list[_Chain] = []
-    searched, wholly, length = 0, 0, len(frames)
+    searched, length = 0, len(frames)
     for index in range(0, length, every):
-        frame, last = frames[index], _latest(chains, index - every)
-        # The second whole search comes early, so that short clips know others from false alarms as well.
-        whole = last is None or searched == 2 or searched % _WHOLE_EVERY == 0
-        faces: list[Face] = []
-        if last is not None:
-            faces = detector.detect(frame, least=_RIVAL * last.w) if whole else detector.detect(frame, last)
-        if last is None or all(overlap(face, last) < _MIN_OVERLAP for face in faces):
-            faces = detector.detect(frame)
-            whole = True
-        wholly += whole
         searched += 1
-        _link(chains, index, faces, patience=max(fps, (_WHOLE_EVERY + 1) * every))
+        _link(chains, index, detector.detect(frames[index]), patience=max(fps, 2 * every))
     if not length:
         raise ValueError(f"{name}: expected at least one frame, found none")
     if not chains:
         raise NoFaceError(f"{name}: no face found ({searched} of {length} frames searched)")
     main, others = _main_chain(chains)
     width = np.median([face.w for face in main.faces])
-    lasting = [chain for chain in others if len(chain.times) >= max(2, wholly // 5)]
-    rival_times = {
-        t for c in lasting for t, face in zip(c.times, c.faces, strict=True) if face.w >= _RIVAL * width
+    lasting = [chain for chain in others if len(chain.times) >= max(2, searched // 5)]
+    other_times = {
+        t for c in lasting for t, face in zip(c.times, c.faces, strict=True) if face.w >= _OTHER_WIDTH * width
     }
     return FaceTrack(
         boxes=_fill(main, length, window=round(_SMOOTHING_SECONDS * fps)),
         found=len(main.times) / searched,
-        other_faces=len(rival_times) / wholly,
+        other_faces=len(other_times) / searched,
     )
 
 
-def _latest(chains: list[_Chain], time: int) -> Face | None:
-    """The face that most speaks for being the main one, if it was seen at that time."""
-    if not chains:
-        return None
-    best = max(chains, key=_weight)
-    return best.faces[-1] if best.times[-1] == time else None
-
-
 def _weight(chain: _Chain) -> float:
-    """How much face there is in a chain: how large, how surely, and for how long."""
+    """How much a chain speaks for the main face: how large, how sure and how long."""
     return sum(face.w * face.score for face in chain.faces)
 
 
 def _link(chains: list[_Chain], time: int, faces: list[Face], patience: int) -> None:
-    """Appends each detection to the recent chain it overlaps most, or begins a new chain."""
+    """Appends each detection to the recent chain that it overlaps most, or begins a new chain."""
     free = [chain for chain in chains if time - chain.times[-1] <= patience]
     for face in faces:
         best = max(free, key=lambda chain: overlap(chain.faces[-1], face), default=None)

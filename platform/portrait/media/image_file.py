@@ -43,6 +43,8 @@ def read_image_file(source: str | Path | bytes, *, name: str | None = None) -> n
                 )
             return _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
+        if _is_heic(content):
+            raise ValueError(f"{label}: damaged HEIC file") from error
         raise ValueError(f"{label}: not an image file, or of an unknown format") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{label}: the picture is too large ({error})") from error

@@ -16,7 +16,7 @@ from python_speech_features import mfcc
 from torch import Tensor
 from torch.nn import functional
 
-from portrait.faces import FaceDetector, HaarDetector, NoFaceError, track_faces
+from portrait.faces import FaceDetector, NoFaceError, YuNetDetector, track_faces
 from portrait.faces.crop import CropBox, apply_crop
 from portrait.metrics.syncnet import FACE_SIZE, STEPS_PER_FRAME, WINDOW_FRAMES, SyncNet
 from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -70,7 +70,7 @@ def synchrony_of_video(
         None where no face is found, or too few frames.
     """
     try:
-        track = track_faces(frames, detector or HaarDetector())
+        track = track_faces(frames, detector or YuNetDetector())
     except NoFaceError:
         return None
     squares = [sync_square(box) for box in track.boxes]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from portrait.faces import (
     CropBox,
-    HaarDetector,
     NoFaceError,
     YuNetDetector,
     apply_crop,
@@ -19,6 +19,7 @@ from portrait.faces import (
 )
 from portrait.media.image_file import read_image_file
 from portrait.media.video import iter_frames
+from portrait.synthetic import render_clip
 
 
 def _box(centre_x: float, centre_y: float, w: float) -> np.ndarray:
@@ -88,12 +89,46 @@ def test_no_face_is_named() -> None:
         crop_portrait(np.full((200, 200, 3), 128, np.uint8), 64, name="wall.png")
 
 
+def _head(size: int = 256) -> np.ndarray:
+    return cv2.resize(render_clip(0, 0.2, size=256).frames[0], (size, size), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_picture_that_lies_on_its_side_is_turned_upright(turns: int) -> None:
+    upright = crop_portrait(_head(), 128)
+    np.testing.assert_array_equal(crop_portrait(np.rot90(_head(), turns), 128), upright)
+
+
+def test_two_people_are_refused_and_a_small_one_behind_is_not() -> None:
+    both = np.concatenate([_head(), render_clip(1, 0.2, size=256).frames[0]], axis=1)
+    with pytest.raises(ValueError, match=r"pair\.png: several people, expected one"):
+        crop_portrait(both, 128, name="pair.png")
+    wide = np.full((256, 400, 3), 128, np.uint8)
+    wide[:, :256], wide[:100, 280:380] = (
+        _head(),
+        render_clip(1, 0.2, size=256).frames[0][::2, ::2][:100, :100],
+    )
+    assert crop_portrait(wide, 128).shape == (128, 128, 3)
+
+
+def test_small_faces_are_cut_out_or_their_size_is_named() -> None:
+    canvas = np.full((1080, 1920, 3), 128, np.uint8)
+    canvas[900:1028, 1700:1828] = _head(128)
+    portrait = crop_portrait(canvas, 128)
+    face = YuNetDetector().detect(portrait)[0]
+    assert 0.34 < face.w / 128 < 0.56
+    tiny = np.full((540, 960, 3), 128, np.uint8)
+    tiny[400:448, 800:848] = _head(48)
+    with pytest.raises(ValueError, match=r"far\.png: the face is 2\d pixels wide, expected at least 32"):
+        crop_portrait(tiny, 128, name="far.png")
+
+
 @pytest.mark.slow
 def test_real_clips_are_centred_steady_and_idempotent(real_material: Path) -> None:
-    haar, judge = HaarDetector(), YuNetDetector(real_material / "weights" / "yunet_n_640_640.onnx")
+    detector, judge = YuNetDetector(), YuNetDetector(working_size=640)
     for path in sorted((real_material / "clips").iterdir()):
         frames = list(iter_frames(path, max_seconds=1.6))
-        track = track_faces(frames, haar, every=10)
+        track = track_faces(frames, detector, every=10)
         assert track.found >= 0.6, path.name
         assert track.other_faces < 0.3, path.name
         crop = portrait_crop(track, (frames[0].shape[0], frames[0].shape[1]))
@@ -103,16 +138,16 @@ def test_real_clips_are_centred_steady_and_idempotent(real_material: Path) -> No
             assert abs(face.centre[0] - 128) < 40, path.name
             assert abs(face.centre[1] - 124) < 36, path.name
             assert 0.34 < face.w / 256 < 0.56, path.name
-        again = portrait_crop(track_faces(portraits, haar, every=10), (256, 256))
+        again = portrait_crop(track_faces(portraits, detector, every=10), (256, 256))
         assert again == CropBox(x0=0, y0=0, size=256), path.name
 
 
 @pytest.mark.slow
 def test_real_stills_give_portraits(real_material: Path) -> None:
-    haar, judge = HaarDetector(), YuNetDetector(real_material / "weights" / "yunet_n_640_640.onnx")
+    detector, judge = YuNetDetector(), YuNetDetector(working_size=640)
     for path in sorted((real_material / "stills").iterdir()):
-        portrait = crop_portrait(read_image_file(path), 256, haar, name=path.name)
+        portrait = crop_portrait(read_image_file(path), 256, detector, name=path.name)
         face = judge.detect(portrait)[0]
         assert 0.34 < face.w / 256 < 0.56, path.name
         assert abs(face.centre[0] - 128) < 30, path.name
-        np.testing.assert_array_equal(crop_portrait(portrait, 256, haar), portrait, err_msg=path.name)
+        np.testing.assert_array_equal(crop_portrait(portrait, 256, detector), portrait, err_msg=path.name)

@@ -6,36 +6,28 @@ import numpy as np
 import pytest
 
 from portrait.faces import Face, NoFaceError, track_faces
-from portrait.faces.track import overlap
 
 
 def _frames(count: int) -> list[np.ndarray]:
-    """Blank pictures that carry their number, for `Scripted`."""
+    """Blank frames that carry their number, for `Scripted`."""
     frames = np.zeros((count, 100, 200, 3), np.uint8)
     frames[:, 0, 0, 0] = np.arange(count)
     return list(frames)
 
 
 class Scripted:
-    """A detector that answers from a list, an entry for every n-th frame; around a face, with what overlaps it."""
+    """A detector that answers from a list, an entry for every n-th frame."""
+
+    working_size = 640
 
     def __init__(self, answers: list[list[Face]], every: int = 5) -> None:
         self.answers = answers
         self.every = every
-        self.whole: list[int] = []
-        self.least: list[float] = []
 
-    working_size = 640
-
-    def detect(self, frame: np.ndarray, around: Face | None = None, least: float = 0.0) -> list[Face]:
+    def detect(self, frame: np.ndarray) -> list[Face]:
         number = int(frame[0, 0, 0])
         assert number % self.every == 0
-        faces = [face for face in self.answers[number // self.every] if face.w >= least]
-        if around is None:
-            self.whole.append(number)
-            self.least.append(least)
-            return faces
-        return [face for face in faces if overlap(face, around) > 0]
+        return self.answers[number // self.every]
 
 
 def _face(x: float, w: float = 40.0, y: float = 20.0) -> Face:
@@ -70,7 +62,7 @@ def test_the_main_face_is_the_one_that_is_large_for_longest() -> None:
     assert track.other_faces == 0.0, "20 px is too small, and a face seen once is not lasting"
 
 
-def test_two_people_are_rivals() -> None:
+def test_two_people_are_other_faces() -> None:
     track = track_faces(_frames(50), Scripted([[_face(0, w=45), _face(100, w=50)]] * 10), every=5)
     assert track.other_faces == 1.0
     np.testing.assert_allclose(track.boxes[:, 0], 100, atol=1e-3)
@@ -88,19 +80,3 @@ def test_no_face_and_no_frames_are_named() -> None:
         track_faces(_frames(6), Scripted([[], []]), every=5, name="a.mp4")
     with pytest.raises(ValueError, match="at least one frame"):
         track_faces([], Scripted([]))
-
-
-def test_whole_pictures_are_searched_now_and_then_and_where_the_face_was_lost() -> None:
-    answers = [[_face(80)]] * 20
-    detector = Scripted(answers)
-    track_faces(_frames(100), detector)
-    assert detector.whole == [0, 10, 30, 60, 90]
-    # Beside a face that is known, only others of its size matter.
-    assert detector.least == pytest.approx([0] + 4 * [0.6 * answers[0][0].w])
-    # Where it jumps further than a face moves from one search to the next.
-    jumping = Scripted([[_face(20)]] * 8 + [[_face(140)]] * 8)
-    track_faces(_frames(80), jumping)
-    assert 40 in jumping.whole
-    lost = Scripted([[_face(80)]] * 4 + [[]] * 3 + [[_face(80)]] * 4)
-    assert track_faces(_frames(55), lost).found == pytest.approx(8 / 11)
-    assert {20, 25, 30, 35} <= set(lost.whole)

@@ -179,6 +179,35 @@ def test_rotation_is_applied_as_ffmpeg_does(tmp_path: Path, turn: int) -> None:
     np.testing.assert_allclose(frame.reshape(-1).astype(int), shown.astype(int), atol=30)
 
 
+_SIGNS = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
+
+
+@pytest.mark.parametrize("matrix", [(a, 0, 0, d) for a, d in _SIGNS] + [(0, b, c, 0) for b, c in _SIGNS])
+def test_the_whole_display_matrix_is_applied(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Turned and mirrored film, as front cameras record it: x' = a·x + c·y, y' = b·x + d·y, moved to the origin."""
+    a, b, c, d = matrix
+    stored = np.zeros((48, 80, 3), np.uint8)
+    stored[:24, :40], stored[:24, 40:] = (220, 40, 40), (40, 180, 60)
+    path = tmp_path / "selfie.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
+        one = 1 << 16
+        stream.set_display_matrix([a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30])
+        for _ in range(3):
+            container.mux(stream.encode(VideoFrame.from_ndarray(stored, format="rgb24")))
+        container.mux(stream.encode(None))
+    y, x = np.mgrid[:48, :80]
+    across, down = a * x + c * y, b * x + d * y
+    across, down = across - across.min(), down - down.min()
+    expected = np.zeros((down.max() + 1, across.max() + 1, 3), np.uint8)
+    expected[down, across] = stored
+    frame = read_video(path).frames[0]
+    assert frame.shape == expected.shape
+    assert np.abs(frame.astype(int) - expected).mean() < 6
+    assert (probe(path).height, probe(path).width) == expected.shape[:2]
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize(
     ("options", "name"),

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from portrait.faces import HaarDetector
+from portrait.faces import YuNetDetector
 from portrait.synthetic import render_clip, render_for_audio
 
 
@@ -78,7 +78,7 @@ def test_tracks_are_checked() -> None:
 
 
 def test_the_embedded_detector_finds_the_face_in_nearly_all_clips() -> None:
-    detector = HaarDetector()
+    detector = YuNetDetector()
     people, found = 30, 0
     for identity in range(1000, 1000 + people):
         clip = render_clip(identity, 0.36, size=256, clip_seed=identity)
