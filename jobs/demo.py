@@ -1,8 +1,8 @@
 """The whole chain on one machine: `python -m jobs.demo`, which is what `make demo` runs.
 
-raw video → clips table → VAE → latents table → generator → evaluation → the streaming application → a client that
-speaks a WAV it has never sent before at the pace of real time. Each step is the job of that name, called with the
-flags a user would give it.
+raw video → clips table → VAE → latents table → generator → evaluation → streaming application → a client that sends
+unseen speech in real time. Each step calls the `main` of a job with the configuration that a user would give on the
+command line.
 """
 
 from __future__ import annotations
@@ -42,41 +42,41 @@ from serve_apps.arguments import StreamArgs
 
 STEPS = 10
 MARKER = ".portrait-demo"
-"""File that marks a folder as made by the demo, so that only such a folder is ever replaced."""
+"""Marks a folder as created by the demo; the demo replaces no other folder."""
 SYNTHETIC = "synthetic:10x3x4@700000"
-"""Ten people whose numbers the starter weights were not trained on, three clips of four seconds each."""
+"""Ten synthetic heads that the starter weights were not trained on, three clips of four seconds each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Runs the whole chain with a small preset on this machine, and shows what came out.
+    """Runs the whole chain with a small preset on this machine and reports what came out.
 
-    Without --source the footage is rendered: synthetic talking heads that the starter weights have not seen.
+    Without --source, synthetic talking heads are rendered that the starter weights were not trained on.
     """
 
     source: Path | None = None
-    """Folder of videos of people talking; synthetic talking heads where not given."""
+    """Folder of videos of people talking; by default synthetic talking heads are rendered."""
     output: Path = Path("runs/demo")
-    """Folder of everything that is made; what an earlier demo left there is replaced."""
+    """Folder for all results; those of an earlier demo are replaced."""
     from_scratch: bool = False
-    """Trains from random weights instead of going on from the starter weights."""
+    """Train from random weights instead of from the starter weights."""
     preset: str = "tiny"
-    """Preset of the system."""
+    """Preset that gives the sizes of the models and their training."""
     workers: int = 2
-    """Ray Train workers."""
+    """Number of Ray Train workers."""
     vae_minutes: float = 2.5
-    """Time for the VAE's training."""
+    """Training time of the VAE in minutes."""
     generator_minutes: float = 2.0
-    """Time for the generator's training."""
+    """Training time of the generator in minutes."""
     speech_seconds: float = 8.0
-    """Length of the speech at the end."""
+    """Length in seconds of the speech that is streamed at the end."""
     identity_pattern: str | None = None
-    """Which part of a file's path names the person; see `python -m jobs.prepare_data --help`."""
+    """Regular expression for the part of a path that names the person; see `python -m jobs.prepare_data --help`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where things are, all absolute."""
+    """Absolute paths of the results."""
 
     folder: Path
     """The output folder."""
@@ -107,7 +107,7 @@ class Paths:
 
 
 def main(config: Demo) -> None:
-    """Runs all steps; a step that fails ends the demo with one line and leaves its traceback in a file."""
+    """Runs all steps. If one fails, prints one line, writes the traceback to error.log and exits."""
     for name, value in (
         ("RAY_USAGE_STATS_ENABLED", "0"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
@@ -129,16 +129,16 @@ def main(config: Demo) -> None:
 
 
 def prepare_folder(config: Demo) -> Paths:
-    """An empty output folder.
+    """Creates an empty output folder, replacing that of an earlier demo.
 
     Raises:
-        ValueError: the preset is unknown or ships no starter weights, or the folder holds something else.
-        FileNotFoundError: the source is not there.
+        ValueError: the preset is unknown or has no starter weights, or the folder was not created by the demo.
+        FileNotFoundError: the source does not exist.
     """
     presets.load(config.preset)
     if not config.from_scratch and starter_weights(config.preset) is None:
         raise ValueError(
-            f"no starter weights ship with preset {config.preset!r}: use --from-scratch (FROM_SCRATCH=1)"
+            f"preset {config.preset!r} has no starter weights: use --from-scratch (FROM_SCRATCH=1 with make)"
         )
     if config.source is not None and not config.source.exists():
         raise FileNotFoundError(f"--source {config.source}: no such folder")
@@ -146,7 +146,7 @@ def prepare_folder(config: Demo) -> Paths:
     if folder.exists():
         if any(folder.iterdir()) and not (folder / MARKER).exists():
             raise ValueError(
-                f"--output {config.output} holds something that no demo made; give another folder"
+                f"--output {config.output} contains files that are not from a demo: give another folder"
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -155,11 +155,11 @@ def prepare_folder(config: Demo) -> Paths:
 
 
 def run_steps(config: Demo, paths: Paths, report: StepReport) -> None:
-    """The chain, step by step."""
+    """Runs the steps in order and logs the results to MLflow."""
     with report.step("start Ray") as step:
         cluster.connect(max(2, config.workers))
         run = tracking.start_run("portrait", "demo", asdict(config), output=paths.folder)
-        step.note(f"a local Ray on {cluster.available_cores()} cores")
+        step.note(f"local Ray with {cluster.available_cores()} cores")
 
     prepare(config, paths, report)
     train(config, paths, report)
@@ -169,7 +169,7 @@ def run_steps(config: Demo, paths: Paths, report: StepReport) -> None:
             evaluate.Evaluate(
                 clips=paths.clips,
                 vae=paths.vae,
-                # Only on rendered heads is the mouth's true opening known.
+                # The mouth opening is measured on synthetic heads; models trained on real footage never saw one.
                 generator=None if config.source else paths.generator,
                 output=paths.folder,
                 count=5,
@@ -186,10 +186,10 @@ def run_steps(config: Demo, paths: Paths, report: StepReport) -> None:
 
 
 def prepare(config: Demo, paths: Paths, report: StepReport) -> None:
-    """Footage and the clips table."""
+    """Lists or renders the footage and writes the clips table."""
     source = str(config.source.absolute()) if config.source else SYNTHETIC
     with report.step("footage") as step:
-        # Rendered here and found again by the next step; files that are there already are only listed.
+        # The next step opens the same source again and finds the clips that are rendered here.
         files = open_source(
             source, render_folder=paths.folder / "synthetic", identity_pattern=config.identity_pattern
         ).files()
@@ -207,11 +207,11 @@ def prepare(config: Demo, paths: Paths, report: StepReport) -> None:
             )
         )
         seconds = sum(clip.seconds for clip in done.clips)
-        step.note(f"{done.table_rows} clips, {seconds:.0f} s; {len(done.rejects)} left out")
+        step.note(f"{done.table_rows} clips, {seconds:.0f} s; {len(done.rejects)} rejected")
 
 
 def train(config: Demo, paths: Paths, report: StepReport) -> None:
-    """VAE, latents, generator."""
+    """Trains the VAE, encodes the clips to latents and trains the generator on them."""
     init = "none" if config.from_scratch else "starter"
     last_stage = len(presets.load(config.preset).vae_training.stages) - 1
     with report.step("train the VAE (Ray Train, ZeRO-2)") as step:
@@ -224,7 +224,7 @@ def train(config: Demo, paths: Paths, report: StepReport) -> None:
                 zero_stage=2,
                 init=init,
                 minutes=config.vae_minutes,
-                # Weights that are good already are only moved a little: the rates of a start would undo them.
+                # The learning rates of training from scratch would undo weights that are already good.
                 stages=None if config.from_scratch else (last_stage,),
                 learning_rate=None if config.from_scratch else 1e-4,
             )
@@ -256,7 +256,7 @@ def train(config: Demo, paths: Paths, report: StepReport) -> None:
 
 
 def stream(config: Demo, paths: Paths, report: StepReport, run: tracking.Run) -> None:
-    """The application, the client, and what came back."""
+    """Starts the application, streams unseen speech through it and checks the video that came back."""
     with report.step("start the application (Ray Serve)") as step:
         args = StreamArgs(
             preset=config.preset,
@@ -276,59 +276,66 @@ def stream(config: Demo, paths: Paths, report: StepReport, run: tracking.Run) ->
                 synthetic=config.source is None,
             )
             portrait = client.register_portrait(url, material.pictures, name="demo")
-            told = asyncio.run(client.stream_file(url, portrait, material.wav, paths.video))
+            streamed = asyncio.run(client.stream_file(url, portrait, material.wav, paths.video))
             step.note(
-                f"first picture after {told.first_media_s:.2f} s, median latency of a block "
-                f"{told.median_latency_ms:.0f} ms, {told.stalls} stalls"
+                f"first frames after {streamed.first_media_s:.2f} s, median latency of a block "
+                f"{streamed.median_latency_ms:.0f} ms, {streamed.stalls} stalls"
             )
-            metrics = {"stream/first_media_s": told.first_media_s, "stream/stalls": float(told.stalls)}
+            metrics = {
+                "stream/first_media_s": streamed.first_media_s,
+                "stream/stalls": float(streamed.stalls),
+            }
     finally:
         serve.shutdown()
-    with report.step("look at the video") as step:
-        metrics |= look(config, paths, material, step)
+    with report.step("check the video") as step:
+        metrics |= check(config, paths, material, step)
         run.log_metrics({name: value for name, value in metrics.items() if math.isfinite(value)}, 0)
         for path in (paths.video, paths.sheet):
             run.log_artifact(path)
 
 
-def look(config: Demo, paths: Paths, material: demo_material.Material, step: Step) -> dict[str, float]:
-    """Checks the streamed file, measures its mouth and draws the contact sheet."""
+def check(config: Demo, paths: Paths, material: demo_material.Material, step: Step) -> dict[str, float]:
+    """Checks the streamed file, measures the mouth opening and draws the contact sheet; returns the metrics."""
     if material.split == "train":
-        step.note("too few people to hold one out: this portrait is of someone in the training data")
+        step.note("too few people to hold one out: the person of this portrait is in the training data")
     step.note(demo_result.check_video(paths.video, len(material.audio) / SAMPLE_RATE))
     title = f"preset {config.preset}, {'synthetic heads' if material.rendered else 'own footage'}"
     frames = demo_result.draw_sheet(paths.sheet, paths.video, material, load_vae(paths.vae), title)
     mouth = demo_result.follow(frames, material)
-    against = "rendered truth" if material.rendered else "what is measured in the original (indicative)"
+    against = (
+        "the true opening"
+        if material.rendered
+        else "the opening measured in the original video (indicative only)"
+    )
     step.note(
-        f"mouth's opening against {against}: correlation {mouth.right:.2f} with the right speech, "
+        f"mouth opening against {against}: correlation {mouth.right:.2f} with the right speech, "
         f"{mouth.wrong:.2f} with other speech"
     )
     return {"mouth/right": mouth.right, "mouth/wrong": mouth.wrong}
 
 
 def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """The evaluation in words: PSNR against the number of references, LPIPS, and the mouth where it was measured."""
+    """Summary of the evaluation: PSNR by number of references, LPIPS and, if measured, how the mouth follows."""
     psnr = ", ".join(f"M={count} {metrics[f'psnr_m{count}']:.2f} dB" for count in range(4))
     lines = [f"PSNR on held-out clips: {psnr}", f"LPIPS {metrics['lpips']}"]
     if "follow_right" in metrics:
         lines.append(
-            f"mouth's opening against rendered truth, people never seen: correlation {metrics['follow_right']:.2f} "
+            f"mouth opening against the true one, unseen synthetic heads: correlation {metrics['follow_right']:.2f} "
             f"with the right speech, {metrics['follow_wrong']:.2f} with other speech "
-            f"({metrics['follow_ceiling']:.2f} is what the VAE's pictures allow)"
+            f"({metrics['follow_ceiling']:.2f} for the VAE's reconstruction)"
         )
     return lines
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
+    """A free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def print_outputs(paths: Paths) -> None:
-    """What was made, and how to see the runs."""
+    """Prints where the results are and how to open the MLflow runs."""
     uri = tracking.tracking_uri(paths.folder)
     shown = f"{Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {uri}"
     for name, value in (
@@ -336,7 +343,7 @@ def print_outputs(paths: Paths) -> None:
         ("contact sheet", paths.sheet),
         ("weights", f"{paths.vae}, {paths.generator}"),
         ("tables", f"{paths.clips}, {paths.latents}"),
-        ("MLflow", f"{uri}   (to look: {shown})"),
+        ("MLflow", f"{uri}   (to open: {shown})"),
     ):
         print(f"{name:14} {value}")
 

@@ -1,8 +1,8 @@
-"""What the demo shows its models at the end: a person and a piece of speech that no training has seen.
+"""The portrait and the speech that the demo streams at its end; no model was trained on either.
 
-On synthetic heads the speech is synthesised anew, so that the mouth's true opening is known. On footage the person and
-the speech are those of a clip whose identity was held out, and the opening measured in that clip stands in for the
-truth. Letters: T frames of 40 ms, S samples at 16 kHz.
+The portrait is of a person who was held out. For synthetic heads new speech is synthesised, whose true mouth opening is
+known. For footage the speech is that of the person's clip, and the opening measured in the clip stands in for the true
+one. Shapes: T frames of 40 ms, S samples at 16 kHz.
 """
 
 from __future__ import annotations
@@ -21,33 +21,40 @@ from portrait.synthetic import speech
 from portrait.timing import FRAME_RATE, SAMPLES_PER_FRAME
 
 UNSEEN_SPEECH, OTHER_SPEECH = 990_001, 990_002
-"""Seeds of speech that no rendered clip has: those are drawn from far larger numbers."""
+"""Seeds of speech that no rendered clip uses; theirs are far larger numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What the client sends, and what its answer is measured against."""
+    """What the client sends, and what the resulting video is compared with."""
 
     pictures: tuple[Path, ...]
-    """The portrait's references as PNG files: the clip's first, last and middle frame."""
+    """The references as PNG files: the first, last and middle frame of the clip."""
     wav: Path
-    """The speech."""
+    """The speech as a WAV file."""
     audio: np.ndarray
-    """float32 [S], the same."""
+    """float32 [S] at 16 kHz, the same speech."""
     clip: HeldOutClip
-    """The person's clip, for the reconstruction."""
+    """A clip of the person, to be reconstructed by the VAE."""
     opening: np.ndarray
-    """[T] the mouth's opening that belongs to the speech."""
+    """float [T], the mouth opening that belongs to the speech."""
     other_opening: np.ndarray
-    """[T'] the opening that belongs to other speech: nothing should follow it."""
+    """float [T'], the mouth opening of other speech, as a control: the generated mouth should not follow it."""
     rendered: bool
-    """Whether the openings are rendered truth, or measured in footage."""
+    """Whether the openings are true ones of synthetic heads rather than measured in footage."""
     split: str
-    """The split that the clip is of; `train` where there were too few people to hold one out."""
+    """Split of the clip; `train` if there were too few people to hold one out."""
 
 
 def choose(clips: str, folder: Path, *, size: int, seconds: float, synthetic: bool) -> Material:
-    """Writes the portrait's pictures and the speech into `folder`.
+    """Chooses a held-out person and speech, and writes references and speech to `folder`.
+
+    Args:
+        clips: the clips table.
+        folder: where the PNG and WAV files go.
+        size: side of the references in pixels.
+        seconds: length of the speech; footage may give less.
+        synthetic: whether the table contains synthetic heads, so that new speech can be synthesised for them.
 
     Raises:
         ValueError: the table has no clips.
@@ -56,7 +63,7 @@ def choose(clips: str, folder: Path, *, size: int, seconds: float, synthetic: bo
     split = held_out_split(table)
     held_out = read_clips(table, split=split, size=size, count=2)
     if not held_out:
-        raise ValueError(f"{clips} holds no clips")
+        raise ValueError(f"{clips}: the table has no clips")
     clip = held_out[0]
     pictures = []
     for name, picture in zip(("first", "last", "middle"), clip.references, strict=True):

@@ -1,4 +1,4 @@
-"""What the demo measures in the video that came back, and the contact sheet it draws of it."""
+"""Checks, measurements and the contact sheet of the video that the demo streamed. Shapes: T frames of H × W pixels."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from portrait.timing import FRAME_RATE
 from portrait.vae import VideoVAE
 
 COLUMNS = 10
-"""Pictures of a row on the contact sheet."""
+"""Frames per row of the contact sheet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mouth:
-    """How the generated mouth follows the speech."""
+    """How well the generated mouth follows the speech."""
 
     right: float
-    """Correlation of its measured opening with the opening that belongs to the speech."""
+    """Correlation of the measured opening with the one that belongs to the speech."""
     wrong: float
-    """The same with the opening that belongs to other speech."""
+    """Correlation of the measured opening with that of other speech."""
 
 
 def follow(frames: np.ndarray, material: Material) -> Mouth:
-    """Correlates the opening measured in frames [T, H, W, 3] with the right and with the wrong track."""
+    """Measures the mouth opening in frames uint8 [T, H, W, 3] and correlates it with both openings of the material."""
     aperture = lip_aperture(frames)
 
     def against(track: np.ndarray) -> float:
@@ -44,10 +44,10 @@ def follow(frames: np.ndarray, material: Material) -> Mouth:
 
 
 def check_video(path: Path, seconds: float) -> str:
-    """One line on what the streamed file holds.
+    """Describes the streamed file in one line.
 
     Raises:
-        ValueError: it is not H.264 + AAC at 25 frames/s with both tracks as long as the speech.
+        ValueError: the file is not H.264 + AAC at 25 frames/s, or one of the tracks is not as long as the speech.
     """
     tracks = read_tracks(path)
     mismatches = tracks.mismatches(seconds)
@@ -61,7 +61,18 @@ def check_video(path: Path, seconds: float) -> str:
 
 
 def draw_sheet(path: Path, video: Path, material: Material, vae: VideoVAE, title: str) -> np.ndarray:
-    """References, reconstruction, and generated frames under their speech's waveform; returns the streamed frames."""
+    """Draws references, reconstruction and generated frames with the speech's waveform.
+
+    Args:
+        path: the PNG file to write.
+        video: the streamed file.
+        material: what was streamed.
+        vae: reconstructs the clip of the material.
+        title: heading of the sheet.
+
+    Returns:
+        All frames of the streamed file, uint8 [T, H, W, 3].
+    """
     frames = read_video(video).frames
     clip = material.clip
     rebuilt = tensor_to_frames(reconstruct(vae, clip, (3,))[3])

@@ -1,4 +1,4 @@
-"""Measures a VAE and a generator: `python -m jobs.evaluate --vae FILE --generator FILE [--clips URI]`."""
+"""Evaluates a VAE and a generator: `python -m jobs.evaluate --vae FILE --generator FILE [--clips URI]`."""
 
 from __future__ import annotations
 
@@ -26,58 +26,58 @@ from portrait.vae import VideoVAE
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Measures reconstruction for M = 0…3 references and whether the generated mouth follows the speech.
+    """Measures reconstruction with M = 0 … 3 references, and whether the generated mouth follows the speech.
 
-    Reconstruction is measured on a clips table's held-out split, or, without one, on synthetic heads of identities that
-    no table holds. The mouth's opening is measured on such heads always: only there the true one is known. With a
-    SyncNet, or a network that knows faces, held-out clips of the table are made to speak as well, and lip sync (S_C,
-    S_D) and identity are measured beside those of the true videos.
+    Reconstruction is measured on the held-out split of a clips table or, without a table, on synthetic heads that no
+    table contains. The mouth opening is always measured on synthetic heads, because their true opening is known. If
+    weights of SyncNet or of a face-recognition network are given, videos are also generated from the speech of held-out
+    clips, and lip sync (S_C, S_D) and identity are reported for them and for the original videos.
     """
 
     vae: Path
-    """The VAE's file."""
+    """Weights of the VAE (safetensors)."""
     generator: Path | None = None
-    """The generator's file; without it only the VAE is measured."""
+    """Weights of the generator (safetensors); without them only the VAE is evaluated."""
     clips: str | None = None
-    """A clips table, a folder or URI; without it synthetic heads take its place."""
+    """Clips table or folder of shards, a path or URI; without it the VAE is evaluated on synthetic heads."""
     source: str | None = None
-    """Of the table, only clips of this source: `--source voxceleb2 --count 1000` is the paper's benchmark."""
+    """Use only clips of this source: `--source voxceleb2 --count 1000` is the paper's benchmark."""
     output: Path = Path("runs/tiny")
-    """Folder for evaluation.json, evaluation.md, the contact sheet and the tracking store."""
+    """Folder for evaluation.json, evaluation.md, the contact sheet and, without a tracking server, the MLflow store."""
     count: int = 12
-    """Clips that are reconstructed at most."""
+    """Maximum number of clips to reconstruct."""
     subjects: int = 4
-    """Unseen synthetic identities that are made to speak."""
+    """Number of unseen synthetic heads to animate."""
     speakers: int = 4
-    """Clips of the table that are made to speak, for lip sync and identity."""
+    """Maximum number of held-out clips to generate from, for lip sync and identity."""
     references: int = 1
-    """Reference pictures of a generated clip, 1 … 3."""
+    """Number of references for generated videos, 1 … 3."""
     lpips_weights: Path | None = None
-    """Folder with LPIPS backbone weights; without it LPIPS is not measured."""
+    """Folder with LPIPS backbone weights; without them LPIPS is not measured."""
     syncnet: Path | None = None
-    """SyncNet's weights (syncnet_v2.model); without them lip sync is not measured."""
+    """SyncNet weights (syncnet_v2.model); without them lip sync is not measured."""
     identity_weights: Path | None = None
-    """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
+    """Face-recognition network (ONNX); identity is measured only if this and --detector are given."""
     detector: Path | None = None
-    """ONNX file of YuNet, which finds the face's five points."""
+    """YuNet face detector (ONNX), which finds the five facial landmarks."""
     device: hardware.Device = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
+    """Device to compute on; auto uses a GPU if there is one."""
 
 
 @dataclass(kw_only=True)
 class Report:
-    """What was measured, by which weights and on what."""
+    """The metrics, the weights that were evaluated, and the data they were evaluated on."""
 
     hardware: str
     weights: list[str] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Name to value, or to why it was not measured."""
+    """Name → value, or the reason why it was not measured."""
     sheet: np.ndarray | None = None
-    """Contact sheet of a generated video, uint8 [H, W, 3]."""
+    """Contact sheet of a generated video, uint8 [H, W, 3]; None without a generator."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and Markdown."""
+        """The content of evaluation.json and evaluation.md."""
         texts = {"weights": ", ".join(self.weights), "data": "; ".join(self.data)}
         # "figures" keeps evaluation.json readable to scripts that compare it with older runs.
         return {**texts, "hardware": self.hardware, "figures": self.metrics}
@@ -85,16 +85,16 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """What is measured."""
+    """The models to evaluate."""
 
     vae: VideoVAE
     generator: Generator | None
     preset: Preset
-    """The VAE's, with the generator's way to sample: a student brings its few steps."""
+    """The VAE's preset with the sampling of the generator, because a distilled student samples in fewer steps."""
 
     @classmethod
     def load(cls, config: Evaluate, report: Report, device: str) -> Models:
-        """Reads the files; the report is told which."""
+        """Loads the weights and adds their names and versions to the report."""
         header = checkpoints.read_header(config.vae)
         report.weights.append(f"{config.vae.name} {header.version}")
         vae, preset, generator = checkpoints.load_vae(config.vae).to(device), header.preset, None
@@ -107,10 +107,10 @@ class Models:
 
 
 def main(config: Evaluate) -> dict[str, Any]:
-    """Measures, writes the report, prints it and returns its metrics."""
+    """Evaluates the models, writes and prints the report, and returns the metrics."""
     for name, most in (("count", 10**6), ("subjects", 10**6), ("speakers", 10**6), ("references", 3)):
         if not 1 <= getattr(config, name) <= most:
-            raise ValueError(f"--{name} must be 1 … {most}, got {getattr(config, name)}")
+            raise ValueError(f"--{name} must be between 1 and {most}, got {getattr(config, name)}")
     device = hardware.chosen(config.device)
     report = Report(hardware=hardware.described(device))
     judges = judges_of(config, device)
@@ -129,11 +129,11 @@ def main(config: Evaluate) -> dict[str, Any]:
 def measure_vae(
     config: Evaluate, report: Report, models: Models, held_out: HeldOutClips | None, lpips: LPIPS
 ) -> None:
-    """Reconstruction, of held-out clips or of synthetic heads."""
+    """Measures reconstruction on held-out clips, or on synthetic heads if there is no table."""
     size = models.preset.video.size
     if held_out is None:
         clips = evaluation.synthetic_clips(config.count, size=size)
-        report.data.append(f"{len(clips)} synthetic clips of unseen identities")
+        report.data.append(f"{len(clips)} clips of unseen synthetic heads")
     else:
         clips = tqdm(held_out.clips(size), total=held_out.count, unit="clip", desc="reconstructing")
         report.data.append(held_out.name)
@@ -143,7 +143,7 @@ def measure_vae(
 
 
 def measure_generator(config: Evaluate, report: Report, models: Models) -> None:
-    """Whether the mouth follows the speech, on synthetic heads."""
+    """Measures on synthetic heads whether the mouth follows the speech."""
     assert models.generator is not None
     size = models.preset.video.size
     subjects = [evaluation.GenerationSubject.synthetic(n, size=size) for n in range(config.subjects)]
@@ -151,19 +151,19 @@ def measure_generator(config: Evaluate, report: Report, models: Models) -> None:
         models.vae, models.generator, models.preset, subjects, references=config.references
     )
     report.metrics |= following.metrics
-    report.data.append(f"{config.subjects} unseen synthetic identities for the mouth")
+    report.data.append(f"{config.subjects} unseen synthetic heads for the mouth opening")
     report.sheet = evaluation.follow_sheet(following.examples[0])
 
 
 def measure_speakers(
     config: Evaluate, report: Report, models: Models, held_out: HeldOutClips | None, judges: talking.Judges
 ) -> None:
-    """Lip sync and identity of held-out people who are made to speak, where there is someone to judge."""
+    """Measures lip sync and identity of videos generated from held-out clips, with the networks that are given."""
     assert models.generator is not None
     if held_out is not None and judges.any:
         count = min(config.speakers, held_out.count)
         clips = talking.spoken_clips(held_out, models.preset.video.size, count)
-        spoken = tqdm(clips, total=count, unit="clip", desc="speaking")
+        spoken = tqdm(clips, total=count, unit="clip", desc="generating")
         report.metrics |= talking.measure_talking(
             models.vae, models.generator, models.preset, spoken, judges, references=config.references
         )
@@ -171,29 +171,29 @@ def measure_speakers(
     if config.syncnet is not None:
         report.weights.append(f"{config.syncnet.name} {checksum(config.syncnet)[:12]}")
     else:
-        report.metrics["sync_confidence"] = "not measured: needs SyncNet's weights (--syncnet) and --clips"
+        report.metrics["sync_confidence"] = "not measured: needs SyncNet weights (--syncnet) and --clips"
     if judges.embedder is not None:
         report.weights.append(judges.embedder.id)
     else:
         report.metrics["identity"] = (
-            "not measured: needs face networks (--identity-weights, --detector) and --clips"
+            "not measured: needs a face-recognition network and a detector (--identity-weights, --detector) and --clips"
         )
 
 
 def judges_of(config: Evaluate, device: str) -> talking.Judges:
-    """The networks that judge talking people.
+    """Loads the networks that score lip sync and identity.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: a file holds something else, or what they judge is not given.
+        FileNotFoundError: a file does not exist.
+        ValueError: a file contains something else, or --clips or --generator is missing.
     """
     if config.source is not None and config.clips is None:
-        raise ValueError("--source: a source is one of a table's, give --clips")
+        raise ValueError("--source selects clips of a table: give --clips as well")
     if config.syncnet or config.identity_weights or config.detector:
         for name in ("clips", "generator"):
             if getattr(config, name) is None:
                 raise ValueError(
-                    f"--{name}: lip sync and identity are measured on clips of a table made to speak"
+                    f"--{name} is missing: lip sync and identity are measured on videos generated from clips of a table"
                 )
     return talking.Judges(
         syncnet=load_syncnet(config.syncnet).to(device) if config.syncnet else None,
@@ -202,7 +202,7 @@ def judges_of(config: Evaluate, device: str) -> talking.Judges:
 
 
 def publish(config: Evaluate, report: Report) -> None:
-    """Writes the report to the output folder and to MLflow."""
+    """Writes the report to the output folder and logs it to MLflow."""
     config.output.mkdir(parents=True, exist_ok=True)
     content = report.as_dict()
     (config.output / "evaluation.json").write_text(json.dumps(content, indent=1))

@@ -37,61 +37,58 @@ _COLUMNS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureDrift:
-    """Streams for minutes and measures, every some seconds, sharpness, colour and identity against the references.
+    """Streams for minutes and compares sharpness, colour and identity with the references every few seconds.
 
-    Several generators of one VAE are measured on the same person and speech, side by side.
+    Several generators that share a VAE are measured side by side on the same portrait and speech.
     """
 
     vae: Path
-    """The VAE's file."""
+    """Weights of the VAE (safetensors)."""
     generator: tuple[Path, ...]
-    """One or more generators' files; the table calls each by its folder and name."""
+    """Weights of one or more generators (safetensors); the report names each by its folder and file."""
     portrait: tuple[Path, ...] = ()
-    """Pictures of the person; a synthetic head that no table holds where none are given."""
+    """Image files of the person; by default a synthetic head that no table contains."""
     audio: Path | None = None
-    """Speech, repeated as often as needed; synthetic speech where not given."""
+    """Recording of speech, repeated as often as needed; by default synthetic speech."""
     minutes: float = 10.0
-    """Length of the stream."""
+    """Length of the stream in minutes."""
     stretch_seconds: float = 10.0
-    """Length of what is measured at once."""
+    """Length of the stretches that are measured, in seconds."""
     steps: int | None = None
-    """Euler steps; each generator's own number where not given."""
+    """Euler steps of the sampler; by default the number stored with each generator."""
     window: Literal["restart", "rolling"] | None = None
-    """After a full window: begin anew with the last block, or drop the first; each generator's own where not given."""
+    """What follows a full window: restart from its last block or roll; by default as stored with each generator."""
     identity_weights: Path | None = None
-    """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
+    """Face-recognition network (ONNX); identity is measured only if this and --detector are given."""
     detector: Path | None = None
-    """ONNX file of YuNet, which finds the face's five points."""
+    """YuNet face detector (ONNX), which finds the five facial landmarks."""
     device: hardware.Device = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
+    """Device to compute on; auto uses a GPU if there is one."""
     output: Path = Path("runs/drift")
-    """Folder for drift.md, drift.json, the pictures and the tracking store."""
+    """Folder for drift.md, drift.json, the plots and, without a tracking server, the MLflow store."""
 
 
 def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
-    """Streams, measures, writes the report and prints it."""
+    """Streams each generator and measures it, then writes and prints the report."""
     if config.minutes * 60 < 2 * config.stretch_seconds or config.stretch_seconds <= 0:
         raise ValueError(
-            f"--minutes must give two stretches of {config.stretch_seconds:g} s at least, got {config.minutes:g}"
+            f"--minutes must cover at least two stretches of {config.stretch_seconds:g} s, got {config.minutes:g}"
         )
     embedder = embedder_of(config.identity_weights, config.detector)
     header = checkpoints.read_header(config.vae)
-    preset, size = header.preset, header.preset.video.size
+    preset = header.preset
     device = hardware.chosen(config.device)
     vae = checkpoints.load_vae(config.vae).to(device)
     headers = _headers(config, header.version)
-    if config.portrait:
-        pictures = [crop_portrait(read_image_file(path), size, name=str(path)) for path in config.portrait]
-    else:
-        pictures = [render_clip(UNSEEN_IDENTITIES, 0.2, size=size).frames[0]]
-    portrait = prepare_portrait(vae, pictures, vae_version=header.version, size=size)
+    size = preset.video.size
+    portrait = prepare_portrait(vae, _pictures(config, size), vae_version=header.version, size=size)
     facts = {
         "VAE": f"{config.vae} {header.version}",
         "generators": ", ".join(f"{name} {made.version}" for name, (_, made) in headers.items()),
-        "person": ", ".join(map(str, config.portrait)) or "a synthetic head that no table holds",
+        "person": ", ".join(map(str, config.portrait)) or "a synthetic head that no table contains",
         "speech": str(config.audio or "synthetic"),
-        "stream": f"{config.minutes:g} minutes, {config.steps or 'their own'} Euler steps, "
-        f"window {config.window or 'their own'}",
+        "stream": f"{config.minutes:g} minutes, Euler steps: {config.steps or 'as stored with each generator'}, "
+        f"window: {config.window or 'as stored with each generator'}",
         "hardware": hardware.described(device),
     }
     if embedder is not None:
@@ -126,38 +123,45 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
     return measured
 
 
+def _pictures(config: MeasureDrift, size: int) -> list[np.ndarray]:
+    """The references, each uint8 [size, size, 3]: cropped from the image files, or a rendered head."""
+    if config.portrait:
+        return [crop_portrait(read_image_file(path), size, name=str(path)) for path in config.portrait]
+    return [render_clip(UNSEEN_IDENTITIES, 0.2, size=size).frames[0]]
+
+
 def _headers(config: MeasureDrift, vae_version: str) -> dict[str, tuple[Path, ModelHeader]]:
-    """The generators by the names that table and curves give them; warns of one that was made for another VAE.
+    """Reads the generators' headers by the names used in the report and in MLflow; warns if the VAE is not theirs.
 
     Raises:
-        ValueError: two of them would have one name.
+        ValueError: two generators would have the same name.
     """
     found: dict[str, tuple[Path, ModelHeader]] = {}
     for path in config.generator:
-        # MLflow takes no other characters in a curve's name.
+        # MLflow allows no other characters in the name of a metric.
         name = re.sub(r"[^\w.\- ]", "_", f"{path.absolute().parent.name} {path.stem}")
         if name in found:
             raise ValueError(
-                f"--generator: {path} and {found[name][0]} would both be called {name!r}: rename a folder"
+                f"--generator: {path} and {found[name][0]} would both be named {name!r}; rename one of the folders"
             )
         found[name] = path, checkpoints.read_header(path)
         trained_on = found[name][1].extra.get("vae_version")
         if trained_on != vae_version:
             print(
-                f"warning: {path} was trained on latents of VAE {trained_on or '(not recorded)'}",
+                f"warning: {path} was trained on latents of VAE {trained_on or '(not recorded)'}, not {vae_version}",
                 file=sys.stderr,
             )
     return found
 
 
 def _sampling(config: MeasureDrift, made: ModelHeader) -> SamplingConfig:
-    """A generator's own sampling with what the flags say."""
+    """The sampling stored with a generator, with --steps and --window applied."""
     own = made.preset.sampling
     return dataclasses.replace(own, steps=config.steps or own.steps, window=config.window or own.window)
 
 
 def speech(path: Path | None) -> Iterator[Samples]:
-    """Pieces of speech without end: the recording again and again, or one synthetic voice's ever new words."""
+    """Yields pieces of speech without end: the recording over and over, or new words in one synthetic voice."""
     if path is not None:
         yield from repeat(read_audio(path))
     for number in count():
@@ -171,7 +175,7 @@ def publish(
     facts: dict[str, str],
     text: str,
 ) -> None:
-    """Writes the report to the output folder and to MLflow, and prints it."""
+    """Writes the report to the output folder, logs it to MLflow and prints it."""
     numbers = {
         name: [{"start_s": stretch.start_s, **stretch.metrics()} for stretch in stretches]
         for name, stretches in measured.items()

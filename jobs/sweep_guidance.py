@@ -17,37 +17,37 @@ from portrait.storage import checkpoints
 
 @dataclass(frozen=True, kw_only=True)
 class SweepGuidance:
-    """The paper's last ablation: every pair of λ_a and λ_r, with sync, identity, colour, sharpness and diversity.
+    """Measures sync, identity, colour, sharpness and diversity for every pair of guidance scales λ_a and λ_r.
 
-    Measured on synthetic heads that no table holds, from one reference each.
+    This is the paper's guidance ablation, on synthetic heads that no table contains, with one reference each.
     """
 
     vae: Path
-    """The VAE's file."""
+    """Weights of the VAE (safetensors)."""
     generator: Path
-    """The generator's file."""
+    """Weights of the generator (safetensors)."""
     scales: tuple[float, ...] = (1.0, 2.0, 3.0)
-    """Values of both λ."""
+    """Values that λ_a and λ_r take."""
     subjects: int = 2
-    """Unseen synthetic identities that are made to speak."""
+    """Number of unseen synthetic heads to animate."""
     seeds: int = 3
-    """Takes of each, 2 or more."""
+    """Number of takes per head, at least 2."""
     seconds: float = 4.0
-    """Length of a take."""
+    """Length of a take in seconds."""
     identity_weights: Path | None = None
-    """ONNX file of a face-recognition network; without it and --detector, identity is not measured."""
+    """Face-recognition network (ONNX); identity is measured only if this and --detector are given."""
     detector: Path | None = None
-    """ONNX file of YuNet, which finds the face's five points."""
+    """YuNet face detector (ONNX), which finds the five facial landmarks."""
     device: hardware.Device = "auto"
-    """Where to compute; auto takes a GPU where there is one."""
+    """Device to compute on; auto uses a GPU if there is one."""
     output: Path = Path("runs/guidance")
-    """Folder for guidance.md, guidance.csv, the pictures and the tracking store."""
+    """Folder for guidance.md, guidance.csv, the contact sheet and, without a tracking server, the MLflow store."""
 
 
 def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
-    """Measures, writes the report and prints it."""
+    """Measures every pair of scales, then writes and prints the report."""
     if config.subjects < 1 or config.seeds < 2 or not config.scales:
-        raise ValueError("--subjects must be 1 or more, --seeds 2 or more, --scales not empty")
+        raise ValueError("--subjects must be at least 1, --seeds at least 2, and --scales must not be empty")
     embedder = embedder_of(config.identity_weights, config.detector)
     header, made = checkpoints.read_header(config.vae), checkpoints.read_header(config.generator)
     preset = dataclasses.replace(header.preset, sampling=made.preset.sampling)
@@ -60,7 +60,7 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
     ]
     facts = {
         "weights": f"{config.vae} {header.version}, {config.generator} {made.version}",
-        "data": f"{config.subjects} synthetic heads that no table holds, {config.seconds:g} s, {config.seeds} seeds",
+        "data": f"{config.subjects} synthetic heads that no table contains, {config.seconds:g} s, {config.seeds} seeds",
         "sampling": f"{preset.sampling.steps} Euler steps",
         "hardware": hardware.described(device),
     }
@@ -93,7 +93,7 @@ def main(config: SweepGuidance) -> list[guidance_sweep.Row]:
 def publish(
     config: SweepGuidance, run: tracking.Run, rows: list[guidance_sweep.Row], facts: dict[str, str]
 ) -> None:
-    """Writes the report to the output folder and to MLflow, and prints it."""
+    """Writes the report to the output folder, logs it to MLflow and prints it."""
     text = guidance_sweep.markdown(rows, facts)
     (config.output / "guidance.md").write_text(text)
     (config.output / "guidance.csv").write_text(guidance_sweep.as_csv(rows))

@@ -1,4 +1,7 @@
-"""Drift: a long stream's sharpness, colour and identity against the person's own pictures, and its seams."""
+"""Drift of a long stream: sharpness, colour and identity compared with the references, and seams between blocks.
+
+A stream is measured in stretches of some seconds. Shapes: T frames of H × W pixels.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,28 @@ from portrait.timing import FRAME_RATE, FRAMES_PER_LATENT, block_frame_range
 
 NOT_MEASURED = "not measured or no face"
 _EMBEDDED_FRAMES = 5
-"""Frames of a stretch whose faces are embedded: neighbours show the same face."""
+"""Number of frames per stretch that the face embedder sees; neighbouring frames show the same face."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Some seconds of a stream."""
+    """The measurements of some seconds of a stream."""
 
     start_s: float
-    """Where it begins."""
+    """Start of the stretch in the stream, in seconds."""
     sharpness: float
-    """Over the references' own: 1 is as sharp as they are."""
+    """Relative to the references: 1 is as sharp as they are."""
     colour: float
-    """ΔE from the references' colours."""
+    """ΔE between the mean of the frames and the mean of the references, averaged over 8×8 cells."""
     identity: float | None
-    """Cosine with the references' face; None where it was not measured or no face was found."""
+    """Cosine similarity with the references' face; None if it was not measured or no face was found."""
     shown: NDArray[np.uint8] = field(repr=False)
-    """[H, W, 3], its middle frame."""
+    """[H, W, 3], the middle frame."""
     differences: NDArray[np.float32] = field(repr=False)
-    """[T], mean absolute difference of each of its frames from the one before, 0 … 255; 0 for the stream's first."""
+    """[T], mean absolute difference of each frame from the previous one, 0 … 255; 0 for the first of the stream."""
 
     def metrics(self) -> dict[str, float]:
-        """What was measured, by name."""
+        """The measured values by name, without those that are None."""
         found = {"sharpness": self.sharpness, "colour": self.colour, "identity": self.identity}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -52,18 +55,18 @@ def measure_drift(
     stretch_s: float = 10.0,
     embedder: FaceEmbedder | None = None,
 ) -> Iterator[Stretch]:
-    """Streams a portrait and measures it as it comes; memory does not grow with the stream.
+    """Streams a portrait and measures the frames as they come; memory does not grow with the length of the stream.
 
     Args:
         pipeline: the models.
-        portrait: whose pictures are the measure.
-        audio: pieces of speech, as many as `seconds` need.
-        seconds: of video.
-        stretch_s: length of a stretch.
-        embedder: for the identity; without it that is not measured.
+        portrait: the portrait to stream; its references are what the frames are compared with.
+        audio: pieces of speech at 16 kHz, together at least `seconds` long.
+        seconds: length of the stream.
+        stretch_s: length of a stretch in seconds.
+        embedder: measures identity; None leaves identity out.
 
     Yields:
-        Stretches in order; what is left at the end and shorter is not measured.
+        Stretches in order. An incomplete one at the end is dropped.
     """
     references = portrait.pictures
     own = sharpness(references)
@@ -95,25 +98,31 @@ def measure_drift(
 
 @dataclass(frozen=True, kw_only=True)
 class Seams:
-    """Mean difference of neighbouring frames, 0 … 255, by where they lie: alike where no seam is seen."""
+    """Mean difference between neighbouring frames, 0 … 255, by position. Equal values mean that no seam is visible."""
 
     windows: float
-    """Where a new window begins; NaN where the stream ends before."""
+    """Where a new window begins; NaN if the stream has only one."""
     blocks: float
     """Where a new block begins within a window."""
     latents: float
-    """Where a later latent of a block begins: a VAE that moves in jumps does so at every latent, block or not."""
+    """Where another latent begins within a block: a VAE whose motion is jerky jumps at every latent."""
     elsewhere: float
-    """Within the frames of a latent."""
+    """Between two frames of the same latent."""
 
 
 def seams(stretches: Sequence[Stretch], config: GeneratorConfig, *, rolling: bool = False) -> Seams:
-    """Compares the edges of windows, blocks and latents with the rest of a stream; a rolling window begins once."""
+    """Compares the frame differences at the starts of windows, blocks and latents with those elsewhere.
+
+    Args:
+        stretches: the whole stream from its first frame on.
+        config: gives the length of a window.
+        rolling: whether the window rolls, so that no second window begins.
+    """
     differences = np.concatenate([stretch.differences for stretch in stretches])
     block, starts, new_window = 1, [], []
     while (start := block_frame_range(block)[0]) < len(differences):
         starts.append(start)
-        # A window after the first brings one block less: it begins with its context.
+        # Every window after the first starts with the last block of the one before, so it adds one block less.
         later = block - config.window_blocks
         new_window.append(not rolling and later >= 0 and later % (config.window_blocks - 1) == 0)
         block += 1
@@ -138,9 +147,13 @@ def markdown(
     *,
     rolling: Collection[str] = (),
 ) -> str:
-    """First and last minute (or half, of shorter streams) of each generator side by side, then the seams.
+    """Report in Markdown: the first and the last minute of each generator side by side, then the seams.
 
-    `rolling`: generators whose window rolls.
+    Args:
+        measured: stretches of each generator by its name.
+        facts: what was measured and how, listed above the tables.
+        config: of the generators; gives the length of a window.
+        rolling: names of the generators whose window rolls.
     """
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", "| generator | metric | first minute | last minute | change |", "|---|---|---|---|---|"]
@@ -166,7 +179,7 @@ def markdown(
 
 
 def minutes_at_both_ends(stretches: Sequence[Stretch]) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean metrics of the first and the last minute; of the first and the last half where there is less."""
+    """Mean metrics of the first and the last minute, or of the two halves of a stream shorter than two minutes."""
     within = [s for s in stretches if s.start_s < stretches[0].start_s + 60]
     count = min(len(within), max(1, len(stretches) // 2))
     return _means(stretches[:count]), _means(stretches[-count:])
@@ -179,14 +192,14 @@ def _means(stretches: Sequence[Stretch]) -> dict[str, float]:
 
 
 def plot(measured: Mapping[str, Sequence[Stretch]]) -> NDArray[np.uint8]:
-    """The metrics over time, a line a generator: uint8 [H, W, 3]."""
+    """Plots the metrics over time with one line per generator: uint8 [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     labels = {
-        "sharpness": "sharpness over the references'",
+        "sharpness": "sharpness relative to the references",
         "colour": "ΔE from the references",
-        "identity": "cosine with the references' face",
+        "identity": "cosine similarity with the references' face",
     }
     figure = Figure(figsize=(13, 3.6), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)

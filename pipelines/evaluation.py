@@ -1,8 +1,7 @@
-"""How good a pair of models is: reconstruction against the number of references, and whether a generated mouth follows
-the speech.
+"""Evaluates a VAE and a generator: reconstruction by number of references, and whether the mouth follows the speech.
 
-The second is measured on synthetic heads of identities that no training table holds: there the mouth's true opening is
-known. A wrong recording of the same length is the control. Shapes: T frames.
+Mouth following is measured on synthetic heads that no training table contains, because their true mouth opening is
+known. Speech with other words and the same length is the control. Shapes: T frames of H × W pixels.
 """
 
 from __future__ import annotations
@@ -31,28 +30,28 @@ from portrait.timing import FRAME_RATE, whole_latent_frames
 from portrait.vae import VideoVAE
 
 UNSEEN_IDENTITIES = 9_000_000
-"""Identities from here on are kept for evaluation: data preparation counts up from 0."""
+"""Synthetic identities from this number on are reserved for evaluation; data preparation counts up from 0."""
 _COLUMNS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSubject:
-    """A synthetic head with the truth about its speech, and a recording that is not its own."""
+    """A synthetic head that speaks, its true mouth opening, and a recording with other words as a control."""
 
     references: np.ndarray
-    """uint8 [3, H, W, 3]: first, last and middle frame."""
+    """uint8 [3, H, W, 3]: the first, last and middle frame."""
     frames: np.ndarray
-    """uint8 [T, H, W, 3], the true video."""
+    """uint8 [T, H, W, 3], the original video."""
     audio: np.ndarray
-    """float32 [640·T], its speech."""
+    """float32 [640·T] at 16 kHz, the speech of that video."""
     opening: np.ndarray
-    """float32 [T], the true opening of the mouth."""
+    """float32 [T], the true gap between the lips, relative to the gap at full opening."""
     wrong_audio: np.ndarray
-    """float32 [640·T], other words."""
+    """float32 [640·T] at 16 kHz, other words in the same voice."""
 
     @classmethod
     def synthetic(cls, number: int, *, size: int, seconds: float = 4.0) -> GenerationSubject:
-        """The `number`-th unseen identity."""
+        """Renders the unseen identity with this number, counting from 0."""
         clip = render_clip(UNSEEN_IDENTITIES + number, seconds, size=size, clip_seed=0)
         other = render_clip(UNSEEN_IDENTITIES + number, seconds, size=64, clip_seed=1)
         last = len(clip.frames) - 1
@@ -67,26 +66,26 @@ class GenerationSubject:
 
 @dataclass(frozen=True, kw_only=True)
 class FollowExample:
-    """One subject with what was generated for it."""
+    """A subject and the video that was generated for it."""
 
     subject: GenerationSubject
     generated: np.ndarray
-    """uint8 [T, H, W, 3], from the right audio."""
+    """uint8 [T, H, W, 3], generated from the subject's own speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Following:
-    """Metrics of `measure_following` and what they were measured on."""
+    """The result of `measure_following`."""
 
     metrics: dict[str, float]
-    """Means over the subjects."""
+    """Means over the subjects, by name."""
     examples: list[FollowExample]
 
 
 def generate(
     pipeline: PortraitPipeline, vae: VideoVAE, references: np.ndarray, audio: np.ndarray, *, seed: int = 0
 ) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3] that the streaming pipeline makes of a recording."""
+    """Streams a portrait that speaks `audio` (float32 at 16 kHz) and returns its frames, uint8 [T, H, W, 3]."""
     portrait = prepare_portrait(vae, list(references))
     return np.concatenate([block.frames for block in pipeline.stream(portrait, audio, seed=seed)])
 
@@ -99,13 +98,15 @@ def measure_following(
     *,
     references: int = 1,
 ) -> Following:
-    """Correlation of the generated mouth's opening with the truth, for the right and for a wrong recording.
+    """Correlates the generated mouth opening with the true one, for the subject's own speech and for other speech.
 
     Returns:
-        `follow_right`, `follow_wrong`; `follow_ceiling` is that of the VAE's reconstruction of the true video, with
-        the same references: the most that a perfect generator could reach. A correlation does not see how far a mouth
-        opens, so `mouth_range` and `head_range` give the deviation of the opening and of the head's place over time
-        as a share of the true video's; `mouth_range_ceiling` and `head_range_ceiling` are the VAE's.
+        `follow_right` and `follow_wrong`: the correlation for the subject's own and for other speech.
+        `follow_ceiling`: the correlation for the VAE's reconstruction of the original video with the same references,
+        the most that a perfect generator could reach.
+        `mouth_range` and `head_range`: because a correlation ignores how far a mouth opens, the standard deviation of
+        the mouth opening and of the head position over time, relative to the original video.
+        `mouth_range_ceiling` and `head_range_ceiling`: the same for the VAE's reconstruction.
     """
     encoder = build_speech_encoder(preset.speech, device=str(generator.device))
     pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
@@ -121,7 +122,7 @@ def measure_following(
         for name, opening in openings.items():
             length = min(len(opening), len(subject.opening))
             found[f"follow_{name}"].append(correlation(opening[:length], subject.opening[:length]))
-        true_range = lip_aperture(subject.frames).std()  # in the same unit, shares of the picture
+        true_range = lip_aperture(subject.frames).std()
         found["mouth_range"].append(openings["right"].std() / true_range)
         found["mouth_range_ceiling"].append(openings["ceiling"].std() / true_range)
         moved = {
@@ -131,7 +132,7 @@ def measure_following(
         for name in ("", "_ceiling"):
             found[f"head_range{name}"].append(float(moved[name] / moved["true"]))
         examples.append(FollowExample(subject=subject, generated=right))
-    # A mouth that does not move correlates with nothing: 0, not "not a number".
+    # The correlation of a mouth that does not move is NaN; it counts as 0.
     metrics = {name: float(np.nan_to_num(values).mean()) for name, values in found.items()}
     return Following(metrics=metrics, examples=examples)
 
@@ -144,13 +145,13 @@ def _reconstructed(vae: VideoVAE, subject: GenerationSubject, references: int) -
 
 
 def follow_sheet(example: FollowExample) -> np.ndarray:
-    """References, truth and generated frames under the waveform of the speech: uint8 [H, W, 3]."""
+    """Contact sheet of references, original and generated frames with the speech's waveform: uint8 [H, W, 3]."""
     subject = example.subject
     length = min(len(example.generated), len(subject.frames))
     shown = np.linspace(0, length - 1, _COLUMNS).round().astype(int)
     rows = [
         SheetRow(label="references", frames=subject.references),
-        SheetRow(label="truth", frames=subject.frames[shown], timed=True),
+        SheetRow(label="original", frames=subject.frames[shown], timed=True),
         SheetRow(label="generated", frames=example.generated[shown], timed=True),
     ]
     return contact_sheet(rows, audio=subject.audio, frame_times=(shown + 0.5) / FRAME_RATE)
@@ -162,9 +163,11 @@ def reconstruction_metrics(
     counts: Sequence[int] = (0, 1, 2, 3),
     lpips: LPIPS | None = None,
 ) -> dict[str, float]:
-    """`psnr_m0` … `psnr_m3`, `l1_m0` … `l1_m3` (the numbers of references in `counts`), `motion_within_m0` …,
-    `motion_between_m0` … of `metrics.motion.spread_of_motion`, and with an LPIPS that has weights `lpips_m0` …: means
-    over clips.
+    """Reconstructs clips with each number of references in `counts` and averages the metrics over the clips.
+
+    Returns:
+        For each number of references M: `psnr_mM` in dB, `l1_mM` of frames in [0, 1], `motion_within_mM` and
+        `motion_between_mM` of `metrics.motion.spread_of_motion`, and `lpips_mM` if `lpips` has weights.
     """
     found: dict[str, list[float]] = {}
     for clip in clips:
@@ -181,7 +184,7 @@ def reconstruction_metrics(
 
 
 def synthetic_clips(count: int, *, size: int, seconds: float = 3.0) -> list[reconstruction.HeldOutClip]:
-    """Clips of unseen synthetic identities, references by the paper's protocol."""
+    """Renders clips of unseen synthetic identities, with references chosen by the paper's protocol."""
     clips = []
     for number in range(count):
         frames = render_clip(UNSEEN_IDENTITIES + number, seconds, size=size).frames
@@ -196,7 +199,7 @@ def synthetic_clips(count: int, *, size: int, seconds: float = 3.0) -> list[reco
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """An evaluation as a Markdown table; what was not measured says why."""
+    """The report as a Markdown table; a metric that was not measured has the reason as its value."""
     lines = [
         f"Weights: {report['weights']}. Data: {report['data']}. Hardware: {report['hardware']}.",
         "",

@@ -1,6 +1,7 @@
-"""The paper's last ablation: what guidance by speech (λ_a) and by references (λ_r) does to sync, identity, diversity.
+"""Effect of the guidance scales for speech (λ_a) and references (λ_r) on sync, identity and diversity.
 
-Measured on synthetic heads, where the mouth's true opening is known. Shapes: T frames.
+This is the paper's guidance ablation, measured on synthetic heads, because their true mouth opening is known. Shapes:
+T frames of H × W pixels.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ from portrait.streaming import PortraitPipeline
 from portrait.vae import VideoVAE
 
 METRICS: Mapping[str, str] = {
-    "sync": "correlation of the mouth's opening with the truth",
-    "identity": "cosine with the references' face",
+    "sync": "correlation of the mouth opening with the true one",
+    "identity": "cosine similarity with the references' face",
     "colour": "ΔE from the references",
-    "sharpness": "sharpness over the references'",
-    "mouth_diversity": "mean distance of the mouth's opening between seeds",
-    "head_diversity": "mean distance of the head's place between seeds, share of the picture",
+    "sharpness": "sharpness relative to the references",
+    "mouth_diversity": "mean distance between the mouth openings of two seeds",
+    "head_diversity": "mean distance between the head positions of two seeds, as a fraction of the frame size",
 }
-"""What is measured, in words."""
+"""Metrics of a row and their descriptions, as the report lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One pair of scales."""
+    """The measurements for one pair of scales."""
 
     audio: float
     """λ_a."""
     reference: float
     """λ_r."""
     metrics: Mapping[str, float]
-    """Means over subjects and seeds; identity is missing where it was not measured."""
+    """Means over subjects and seeds; without identity if it was not measured."""
     shown: NDArray[np.uint8]
-    """[H, W, 3], the last frame of the first subject."""
+    """[H, W, 3], the last frame of the first subject's first take."""
 
 
 def sweep(
@@ -62,14 +63,19 @@ def sweep(
     seeds: int,
     embedder: FaceEmbedder | None = None,
 ) -> Iterator[Row]:
-    """Measures every pair of scales, one after another, the speech's running slower.
+    """Measures every pair of guidance scales.
 
     Args:
-        vae, generator, preset: the models; the preset's sampling but for its scales.
-        subjects: who speaks; one reference each.
-        scales: values of both λ.
-        seeds: takes of each subject, 2 or more.
-        embedder: for the identity; without it that is not measured.
+        vae: decodes the videos and encodes the references.
+        generator: the generator whose guidance is swept.
+        preset: configures speech encoder and sampling, except for the guidance scales.
+        subjects: the heads to animate, from one reference each.
+        scales: the values that both λ_a and λ_r take.
+        seeds: number of takes per subject, at least 2.
+        embedder: measures identity; None leaves identity out.
+
+    Yields:
+        One row per pair; λ_r varies fastest.
     """
     encoder = build_speech_encoder(preset.speech, device=str(generator.device))
     for audio, reference in product(scales, repeat=2):
@@ -92,10 +98,10 @@ def sweep(
 def metrics_of(
     subject: GenerationSubject, takes: Sequence[NDArray[np.uint8]], embedder: FaceEmbedder | None
 ) -> dict[str, float]:
-    """One subject's metrics over its takes."""
+    """Metrics of one subject, averaged over its takes (each uint8 [T, H, W, 3], one per seed)."""
     references = subject.references[:1]
     openings = [lip_aperture(frames) for frames in takes]
-    # A mouth that does not move correlates with nothing: 0, not "not a number".
+    # The correlation of a mouth that does not move is NaN; it counts as 0.
     sync = [np.nan_to_num(correlation(o, subject.opening[: len(o)])) for o in openings]
     own = sharpness(references)
     metrics = {
@@ -114,7 +120,7 @@ def metrics_of(
 
 
 def markdown(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
-    """The table; what was not measured says so."""
+    """The rows as a Markdown table below `facts` and the descriptions of the metrics."""
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     lines += [f"- {name}: {words}" for name, words in METRICS.items()]
     lines += ["", "| λ_a | λ_r | " + " | ".join(METRICS) + " |", "|---|---|" + "---|" * len(METRICS)]
@@ -125,7 +131,7 @@ def markdown(rows: Sequence[Row], facts: Mapping[str, str]) -> str:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """The same rows; empty where a metric was not measured."""
+    """The rows as comma-separated values; the field of a metric that was not measured is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["audio_guidance", "reference_guidance", *METRICS])

@@ -1,7 +1,7 @@
-"""Reconstruction by the VAE against the number of references (paper, table of the ablation).
+"""Held-out clips and their reconstruction by the VAE with 0 … 3 references (paper, ablation of the VAE).
 
-References by the paper's protocol: M=1 the clip's first frame, M=2 adds its last, M=3 its middle one. Shapes: T frames
-of H × W pixels, M references.
+References follow the paper's protocol: M = 1 is the clip's first frame, M = 2 adds the last, M = 3 the middle one.
+Shapes: B clips, 1+T frames, L = 1+T/4 latents, M references, H × W pixels (h × w in latents).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from portrait.vae.posterior import Posterior
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutClip:
-    """Frames of a clip to reconstruct and its three references in the protocol's order."""
+    """A clip to reconstruct and its three references in the order of the protocol."""
 
     clip_id: str
     frames: np.ndarray
@@ -40,32 +40,33 @@ class HeldOutClip:
 def held_out_split(
     table: Clips, preferred: Sequence[str] = ("test", "val"), *, source: str | None = None
 ) -> str:
-    """The first of the preferred splits that has clips (of a source, if one is given), else `train`, whose numbers say
-    little.
+    """The split to evaluate on: the first preferred one with clips (of `source`, if given), otherwise `train`.
+
+    Metrics on `train` say little about other people.
 
     Raises:
-        ValueError: there is no clip of the source.
+        ValueError: the table has no clips of the source.
     """
     rows = table.rows(("split", "source"))
     present = {row["split"] for row in rows if source in (None, row["source"])}
     if source is not None and not present:
         known = ", ".join(sorted({row["source"] for row in rows})) or "none"
-        raise ValueError(f"no clip of source {source!r}; sources of the table: {known}")
+        raise ValueError(f"no clips of source {source!r}; sources in the table: {known}")
     return next((split for split in (*preferred, *SPLITS) if split in present), "train")
 
 
 def read_clips(
     table: Clips, *, split: str, size: int, count: int, num_frames: int | None = None
 ) -> list[HeldOutClip]:
-    """Clips of a split, evenly spread over its identities, the same at every call.
+    """Reads clips of a split, spread evenly over its identities. The choice is the same at every call.
 
     Args:
         table: the clips table.
-        split: which clips.
-        size: side of the pictures.
-        count: how many at most.
-        num_frames: 1+T frames from the clip's second quarter, so that no reference lies among them where the clip is
-            long enough; None for the whole clip, as the paper does.
+        split: the split to read from.
+        size: frames are resized to `size` × `size`.
+        count: maximum number of clips.
+        num_frames: length 1+T of the excerpt, which starts after the first eighth of the clip, so that it contains none
+            of the references if the clip is long enough. None reads the whole clip, as the paper does.
     """
     return list(iter_clips(table, split=split, size=size, count=count, num_frames=num_frames))
 
@@ -79,8 +80,9 @@ def iter_clips(
     num_frames: int | None = None,
     source: str | None = None,
 ) -> Iterator[HeldOutClip]:
-    """The clips of `read_clips` one after another, for when they do not fit into memory together; of `source` alone,
-    where one is given.
+    """Like `read_clips`, but one clip at a time for clips that don't fit into memory together.
+
+    If `source` is given, only its clips are read.
     """
     rows = table.rows(("clip_id", "num_frames"))
     for index in chosen_rows(table, split=split, count=count, source=source):
@@ -89,7 +91,7 @@ def iter_clips(
 
 
 def chosen_rows(table: Clips, *, split: str, count: int, source: str | None = None) -> list[int]:
-    """At most `count` rows of a split, evenly spread over its identities, the same at every call."""
+    """Indices of at most `count` rows of a split, spread evenly over its identities; the same at every call."""
     rows = table.rows(("clip_id", "identity", "split", "source"))
     ordered = sorted(
         (row["identity"], row["clip_id"], i)
@@ -107,24 +109,24 @@ def chosen_rows(table: Clips, *, split: str, count: int, source: str | None = No
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutClips:
-    """A benchmark: held-out clips of a table."""
+    """The held-out clips of a table that an evaluation runs on."""
 
     name: str
-    """What results call it."""
+    """How reports refer to it: table, version, number of clips and split."""
     table: Clips
     split: str
     count: int
-    """How many there are."""
+    """Number of clips."""
     source: str | None
-    """The source that they are all of; None for any."""
+    """The source all clips come from; None for any source."""
 
     @classmethod
     def of(cls, uri: str, count: int, source: str | None = None) -> HeldOutClips:
-        """At most `count` clips of a table's held-out split, of one source or of all.
+        """Selects at most `count` clips of the table's held-out split, of one source or of all.
 
         Raises:
-            FileNotFoundError: there is no table.
-            ValueError: there is no clip of the source.
+            FileNotFoundError: the table does not exist.
+            ValueError: the table has no clips of the source.
         """
         table = open_clips(uri)
         split = held_out_split(table, source=source)
@@ -137,12 +139,12 @@ class HeldOutClips:
         return cls(name=name, table=table, split=split, count=min(count, found), source=source)
 
     def clips(self, size: int) -> Iterator[HeldOutClip]:
-        """The clips, whole, one after another."""
+        """Reads the whole clips, one at a time, resized to `size` × `size`."""
         return iter_clips(self.table, split=self.split, size=size, count=self.count, source=self.source)
 
 
 def read_clip(row: Mapping[str, Any], video: bytes, size: int, num_frames: int | None = None) -> HeldOutClip:
-    """A clip out of its row (`clip_id` and `num_frames`) and its H.264 bytes; arguments as for `read_clips`."""
+    """Decodes a clip from its row (`clip_id` and `num_frames`) and its H.264 bytes; arguments as for `read_clips`."""
     length = int(row["num_frames"])
     wanted = whole_latent_frames(min(num_frames or length, length))
     start = 0 if num_frames is None else min(1 + length // 8, length - wanted)
@@ -155,7 +157,7 @@ def read_clip(row: Mapping[str, Any], video: bytes, size: int, num_frames: int |
 
 
 def picture_at(frame: np.ndarray, size: int) -> np.ndarray:
-    """A square picture uint8 [H, H, 3] at another size."""
+    """Resizes a square picture uint8 [H, H, 3] to `size` × `size`."""
     if frame.shape[:2] == (size, size):
         return frame
     how = cv2.INTER_AREA if frame.shape[0] > size else cv2.INTER_CUBIC
@@ -166,9 +168,12 @@ def picture_at(frame: np.ndarray, size: int) -> np.ndarray:
 def reconstruct(
     vae: VideoVAE, clip: HeldOutClip, references: Sequence[int] = (0, 1, 2, 3)
 ) -> dict[int, Tensor]:
-    """Reconstructions of a clip for each number of references: M → [3, 1+T, H, W], clamped to [−1, 1].
+    """Reconstructs a clip with each number of references in `references`.
 
-    The clip is encoded and decoded in blocks with carried state, so that memory does not grow with its length.
+    The clip is encoded and decoded block by block with carried state, so memory does not grow with its length.
+
+    Returns:
+        Number of references M → reconstruction [3, 1+T, H, W] on the CPU, clamped to [−1, 1].
     """
     device = next(vae.parameters()).device
     video = frames_to_tensor(clip.frames).unsqueeze(0).to(device)
@@ -182,7 +187,7 @@ def reconstruct(
 
 @torch.no_grad()
 def encode_in_blocks(vae: VideoVAE, video: Tensor, block_frames: int = FRAMES_PER_BLOCK) -> Posterior:
-    """The posterior [B, C, L, h, w] of a clip [B, 3, 1+T, H, W], equal to encoding it whole."""
+    """Encodes a clip [B, 3, 1+T, H, W] block by block; the posterior [B, C, L, h, w] equals that of the whole clip."""
     state = History()
     parts, start = [], 0
     while start < video.shape[2]:
@@ -198,7 +203,7 @@ def encode_in_blocks(vae: VideoVAE, video: Tensor, block_frames: int = FRAMES_PE
 
 @torch.no_grad()
 def decode_in_blocks(vae: VideoVAE, z: Tensor, features: Tensor | None) -> Tensor:
-    """Video [B, 3, 1+4(L−1), H, W] of latents, equal to decoding them whole."""
+    """Decodes latents [B, C, L, h, w] block by block; equals decoding them at once: [B, 3, 1+4(L−1), H, W]."""
     state = vae.decoder.initial_state()
     frames = []
     for start in range(0, z.shape[2], LATENTS_PER_BLOCK):

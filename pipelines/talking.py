@@ -1,7 +1,7 @@
-"""Held-out people made to speak their own recordings: lip sync (S_C, S_D) and identity, beside the true video's.
+"""Lip sync (S_C, S_D) and identity of videos generated from held-out people's own speech.
 
-As in the paper's comparison, a clip's reference pictures and its speech go in, and what comes out is judged. The true
-video's own metrics are what a perfect generator would reach. Shapes: T frames.
+As in the paper's comparison, the generator gets a clip's references and speech, and the generated video is scored. The
+scores of the original video are what a perfect generator would reach. Shapes: T frames of H × W pixels, M references.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from portrait.vae import VideoVAE
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenClip:
-    """A held-out clip and its sound."""
+    """A held-out clip and its audio."""
 
     clip: HeldOutClip
     audio: np.ndarray
-    """float32 [640·T], 16 kHz."""
+    """float32 [640·T] at 16 kHz."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judges:
-    """Networks that judge a talking portrait; what is not given is not measured."""
+    """Networks that score a talking portrait; metrics of a missing network are not measured."""
 
     syncnet: SyncNet | None = None
     embedder: FaceEmbedder | None = None
 
     @property
     def any(self) -> bool:
-        """Whether there is one."""
+        """Whether at least one network is given."""
         return self.syncnet is not None or self.embedder is not None
 
 
 def spoken_clips(held_out: HeldOutClips, size: int, count: int) -> Iterator[SpokenClip]:
-    """The first `count` clips of a benchmark with their sound, one after another."""
+    """Reads the first `count` of the held-out clips with their audio, one at a time."""
     rows = held_out.table.rows(("clip_id", "num_frames"))
     for index in chosen_rows(held_out.table, split=held_out.split, count=count, source=held_out.source):
         ((video, audio),) = held_out.table.read_media([index])
@@ -66,12 +66,13 @@ def measure_talking(
     *,
     references: int = 1,
 ) -> dict[str, float]:
-    """Means over the clips of what the judges say of the generated videos, and, with `_true`, of the true ones.
+    """Generates a video for each clip and averages the scores of the generated and of the original videos.
 
     Returns:
-        `sync_confidence` (S_C) and `sync_distance` (S_D) with a SyncNet, `identity` (cosine with the references) with
-        an embedder; all over those clips of which both videos could be judged. `sync_lost` and `identity_lost` count
-        the clips of which only the true one could: the generated one shows no face that can be found.
+        `sync_confidence` (S_C) and `sync_distance` (S_D) if there is a SyncNet, `identity` (cosine with the references)
+        if there is an embedder; the same names with the suffix `_true` for the original videos. Only clips whose two
+        videos both have a score count. `sync_lost` and `identity_lost` are the numbers of clips of which only the
+        original has one, because no face is found in the generated video.
     """
     encoder = build_speech_encoder(preset.speech, device=str(generator.device))
     pipeline = PortraitPipeline(encoder, generator, vae, preset.sampling)
@@ -96,7 +97,7 @@ def measure_talking(
 
 
 def _judge(frames: np.ndarray, audio: np.ndarray, references: np.ndarray, judges: Judges) -> dict[str, float]:
-    """Of one video; empty where no face is found."""
+    """Scores of one video; empty if no face is found."""
     metrics = {}
     if judges.syncnet is not None:
         sync = synchrony_of_video(judges.syncnet, frames, audio)

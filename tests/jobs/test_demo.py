@@ -1,4 +1,4 @@
-"""The demo: its folder is only replaced when a demo made it, and the whole chain runs on rendered footage."""
+"""The demo replaces only folders of an earlier demo, and the whole chain runs on rendered footage."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from portrait.storage.checkpoints import read_header
 from portrait.storage.clips import ClipTable
 
 
-def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_from_a_demo_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="no demo made"):
+    with pytest.raises(ValueError, match="not from a demo"):
         demo.prepare_folder(demo.Demo(output=tmp_path, from_scratch=True))
     assert (tmp_path / "thesis.txt").exists()
 
@@ -29,11 +29,11 @@ def test_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
     assert sorted(path.name for path in paths.folder.iterdir()) == [demo.MARKER]
 
 
-def test_what_is_wrong_is_said_before_anything_is_made(tmp_path: Path) -> None:
+def test_wrong_settings_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     output = tmp_path / "demo"
     with pytest.raises(ValueError, match="unknown preset 'huge'"):
         demo.prepare_folder(demo.Demo(output=output, preset="huge"))
-    with pytest.raises(ValueError, match="no starter weights ship with preset 'paper'"):
+    with pytest.raises(ValueError, match="preset 'paper' has no starter weights"):
         demo.prepare_folder(demo.Demo(output=output, preset="paper"))
     with pytest.raises(FileNotFoundError, match="not/there"):
         demo.prepare_folder(demo.Demo(output=output, source=Path("not/there"), from_scratch=True))

@@ -1,4 +1,4 @@
-"""Flags of `evaluate` that ask for what cannot be measured are told before anything is computed."""
+"""Flags of `evaluate` that ask for something that can't be measured are refused before anything is computed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ STARTER = starter_weights("tiny")
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"references": 4}, "--references must be 1 … 3, got 4"),
-        ({"speakers": 0}, "--speakers must be 1 … 1000000, got 0"),
+        ({"references": 4}, "--references must be between 1 and 3, got 4"),
+        ({"speakers": 0}, "--speakers must be between 1 and 1000000, got 0"),
         (
             {"syncnet": Path("syncnet_v2.model")},
-            "--clips: lip sync and identity are measured on clips of a table",
+            "--clips is missing: lip sync and identity are measured on videos generated",
         ),
-        ({"syncnet": Path("s"), "clips": "c.lance"}, "--generator: lip sync and identity are measured"),
+        (
+            {"syncnet": Path("s"), "clips": "c.lance"},
+            "--generator is missing: lip sync and identity are measured",
+        ),
         (
             {"syncnet": Path("nowhere.model"), "clips": "c.lance", "generator": Path("g")},
             r"nowhere\.model: no such file, expected SyncNet's weights",
@@ -33,7 +36,7 @@ STARTER = starter_weights("tiny")
         ),
     ],
 )
-def test_what_cannot_be_measured_is_said(tmp_path: Path, flags: dict, said: str) -> None:
+def test_what_cannot_be_measured_is_refused(tmp_path: Path, flags: dict, said: str) -> None:
     assert STARTER is not None
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         evaluate.main(Evaluate(vae=STARTER.vae, output=tmp_path / "out", **flags))

@@ -1,4 +1,4 @@
-"""`jobs.measure_drift`: two generators side by side on one person and speech. Random weights: the chain is checked."""
+"""`jobs.measure_drift` with two generators side by side on the same portrait and speech; the weights are random."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def config(tmp_path: Path) -> MeasureDrift:
     )
 
 
-def test_generators_stand_side_by_side(config: MeasureDrift) -> None:
+def test_generators_are_reported_side_by_side(config: MeasureDrift) -> None:
     measured = main(config)
     assert {name: len(stretches) for name, stretches in measured.items()} == {
         "plain generator": 3,
@@ -59,8 +59,8 @@ def test_generators_stand_side_by_side(config: MeasureDrift) -> None:
     )
 
 
-def test_generators_of_one_name_are_refused(config: MeasureDrift) -> None:
-    with pytest.raises(ValueError, match="would both be called 'plain generator'"):
+def test_generators_with_the_same_name_are_refused(config: MeasureDrift) -> None:
+    with pytest.raises(ValueError, match="would both be named 'plain generator'"):
         main(dataclasses.replace(config, generator=(config.generator[0], config.generator[0])))
 
 

@@ -1,4 +1,4 @@
-"""`jobs.sweep_guidance` from end to end. Random weights: the chain and the table are checked, not the values."""
+"""`jobs.sweep_guidance` from end to end with random weights: checks the chain and the report, not the values."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def test_every_pair_of_scales_is_a_row(config: SweepGuidance) -> None:
 
 
 def test_one_seed_has_no_diversity(config: SweepGuidance) -> None:
-    with pytest.raises(ValueError, match="--seeds 2 or more"):
+    with pytest.raises(ValueError, match="--seeds at least 2"):
         main(SweepGuidance(vae=config.vae, generator=config.generator, seeds=1))

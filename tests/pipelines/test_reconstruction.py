@@ -49,7 +49,7 @@ def test_a_benchmark_is_of_one_source_where_it_is_asked_for(tmp_path, micro_clip
     assert (of_vox.split, of_vox.count) == ("train", 1)
     assert "1 clips of vox of split train" in of_vox.name
     assert [clip.clip_id for clip in of_vox.clips(64)] == ["clip0"]
-    with pytest.raises(ValueError, match=r"no clip of source 'hdtf'; sources of the table: .*vox"):
+    with pytest.raises(ValueError, match=r"no clips of source 'hdtf'; sources in the table: .*vox"):
         reconstruction.HeldOutClips.of(uri, 1, "hdtf")
 
 
