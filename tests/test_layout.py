@@ -1,9 +1,10 @@
-"""The house itself: names that must not hide the standard library's, files no longer than a read at a glance."""
+"""The repository itself: names shadow nothing of the standard library, files stay short, pages name files that exist."""
 
 from __future__ import annotations
 
 import ast
 import platform
+import re
 import subprocess
 import sys
 import sysconfig
@@ -77,3 +78,56 @@ def test_files_and_functions_stay_readable(repository: Path, folder: str) -> Non
                 if length > 90:
                     long.append(f"{path.relative_to(repository)}:{node.lineno} {node.name}: {length} lines")
     assert not long
+
+
+def _pages(repository: Path) -> list[Path]:
+    return [*repository.glob("*.md"), *(repository / "docs").rglob("*.md")]
+
+
+def test_the_files_that_the_pages_name_exist(repository: Path) -> None:
+    """Paths in inline code, relative to the repository, to `platform/` or to `platform/portrait/`."""
+    roots = [repository, repository / "platform", repository / "platform" / "portrait"]
+    missing, found = [], 0
+    for page in _pages(repository):
+        if page.name == "CHANGELOG.md":  # names files of older versions too
+            continue
+        for path in re.findall(r"`([\w.-]+/[\w./-]*)`", page.read_text(encoding="utf-8")):
+            if not any((root / path.split("/")[0]).is_dir() for root in roots):
+                continue  # a metric, a folder of a user, …
+            found += 1
+            if not any((root / path).exists() for root in roots):
+                missing.append(f"{page.relative_to(repository)}: {path}")
+    assert not missing
+    assert found > 20
+
+
+def test_the_links_of_the_pages_lead_somewhere(repository: Path) -> None:
+    broken, found = [], 0
+    for page in _pages(repository):
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" in target:
+                continue
+            found += 1
+            file, _, anchor = target.partition("#")
+            linked = (page.parent / file).resolve() if file else page
+            if not linked.exists() or (anchor and anchor not in _anchors(linked)):
+                broken.append(f"{page.relative_to(repository)}: {target}")
+    assert not broken
+    assert found > 20
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub forms them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_questions_of_newcomers_have_answers(repository: Path) -> None:
+    """Each row of "Where do I find …" names at least one file."""
+    text = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("## Where do I find …\n", 1)[1].split("\n## ", 1)[0]
+    rows = [
+        line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| question")
+    ]
+    assert len(rows) >= 10
+    assert all(re.search(r"`[\w-]+/[\w./-]*`", row) for row in rows)
