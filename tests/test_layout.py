@@ -1,4 +1,4 @@
-"""The repository itself: names shadow nothing of the standard library, files stay short, pages name files that exist."""
+"""The repository itself: no name shadows the standard library, files stay short, pages name files that exist."""
 
 from __future__ import annotations
 

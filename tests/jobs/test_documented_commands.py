@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
+import inspect
 import io
 import re
-import runpy
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,8 @@ JOBS = Path(command_line.__file__).parent
 PAGES = sorted([*JOBS.parent.glob("*.md"), *(JOBS.parent / "docs").rglob("*.md")])
 MODULE = re.compile(r"python -m ([\w.]+)(?: ([a-z][\w-]*))?")
 """A module and the word after it, which names a subcommand if the module is a package."""
+RUN = re.compile(r"\brun\(main, (\w+)")
+"""A job's last line, with its configuration."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 FOREIGN = re.compile(r"^(git|make|mlflow|pip|ray job submit|serve)\b(.*? -- )?")
 """Other programs with their own flags, up to a command of ours that they start."""
@@ -30,22 +32,21 @@ FOREIGN = re.compile(r"^(git|make|mlflow|pip|ray job submit|serve)\b(.*? -- )?")
 def flags(job: str) -> frozenset[str]:
     """All flags in the help of a job, `MODULE` or `PACKAGE SUBCOMMAND`."""
     module, *subcommand = job.split()
-    text, arguments = io.StringIO(), sys.argv
-    sys.argv = [f"{module}.py", *subcommand, "--help"]
-    try:
-        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-            runpy.run_module(module, run_name="__main__")
-    finally:
-        sys.argv = arguments
+    imported = importlib.import_module(f"{module}.__main__" if subcommand else module)
+    called = RUN.search(inspect.getsource(imported))
+    assert called, f"{module} is not a job"
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), pytest.raises(SystemExit):
+        command_line.parse(getattr(imported, called[1]), [*subcommand, "--help"])
     return frozenset(FLAG.findall(text.getvalue()))
 
 
 @cache
 def all_flags() -> frozenset[str]:
     """The flags of all jobs and benchmarks."""
-    jobs = [f"jobs.{path.stem}" for path in JOBS.glob("*.py") if "command_line.run(" in path.read_text()]
-    benchmarks = re.findall(r"subcommand\(\"([\w-]+)\"\)", (JOBS / "benchmark" / "__main__.py").read_text())
-    assert benchmarks
+    jobs = [f"jobs.{path.stem}" for path in JOBS.glob("*.py") if RUN.search(path.read_text())]
+    main = JOBS / "benchmark" / "__main__.py"
+    benchmarks = re.findall(r'subcommand\("([\w-]+)"\)', main.read_text()) if main.exists() else []
     return frozenset().union(*map(flags, [*jobs, *(f"jobs.benchmark {name}" for name in benchmarks)]))
 
 
