@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import mimetypes
 import time
@@ -28,6 +29,7 @@ from serve_apps.protocol import Start
 CHUNK = SAMPLE_RATE // 50
 """Samples per message, 20 ms."""
 _TIMEOUT_S = 120.0
+_CLOSE_S = 5.0
 
 
 class StreamError(RuntimeError):
@@ -57,7 +59,7 @@ class StreamReport:
     block_s: tuple[float, ...]
     """When each block arrived."""
     stalls: int
-    """How often a player that starts with the first block would have stalled."""
+    """How often a player would have stalled that starts `play_after_s` (of `started`) after the first block."""
     stalled_s: float
     """How long it would have stalled in total."""
     events: tuple[dict[str, Any], ...] = field(repr=False, default=())
@@ -148,7 +150,7 @@ async def stream_file(
         await socket.send(start.model_dump_json())
         started = _event(await asyncio.wait_for(socket.recv(), _TIMEOUT_S))
         started_s = time.perf_counter() - begin
-        receiver = _Receiver()
+        receiver = _Receiver(play_after_s=started["play_after_s"])
         sending = asyncio.create_task(_send_at_pace(socket, audio, pace))
         try:
             media = await receiver.run(socket)
@@ -174,14 +176,20 @@ async def _send_at_pace(socket: ClientConnection, audio: np.ndarray, pace: float
 class _Receiver:
     """Collects media and events with their times of arrival."""
 
-    def __init__(self) -> None:
+    def __init__(self, play_after_s: float) -> None:
+        self._play_after_s = play_after_s
         self._begin = time.perf_counter()
+        self._end = float("nan")
         self._events: list[dict[str, Any]] = []
         self._arrivals: list[float] = []
         self._bytes = 0
 
     async def run(self, socket: ClientConnection) -> bytes:
-        """Receives until `ended`; returns the media."""
+        """Receives until the application closes the connection after `ended`; returns the media.
+
+        The application closes first: a client that closes as soon as it has `ended` cuts the stream off while Serve's
+        proxy is still reading it, which the proxy logs as an error.
+        """
         media = bytearray()
         waiting_for_media = False
         async for message in socket:
@@ -196,13 +204,17 @@ class _Receiver:
             waiting_for_media = event["type"] == "block"
             if event["type"] == "ended":
                 self._bytes = len(media)
+                self._end = time.perf_counter()
+                await _read_until_closed(socket)
                 return bytes(media)
         raise StreamError("the connection closed before the stream ended")
 
     def report(self, started_s: float, audio_s: float, fps: int) -> StreamReport:
         """The measurements."""
         blocks = [event for event in self._events if event["type"] == "block"]
-        stalls, stalled_s = stalls_of(self._arrivals, [block["frames"] / fps for block in blocks])
+        stalls, stalled_s = stalls_of(
+            self._arrivals, [block["frames"] / fps for block in blocks], self._play_after_s
+        )
         return StreamReport(
             audio_s=audio_s,
             frames=sum(block["frames"] for block in blocks),
@@ -210,7 +222,7 @@ class _Receiver:
             media_bytes=self._bytes,
             started_s=started_s,
             first_media_s=self._arrivals[0] if self._arrivals else float("nan"),
-            total_s=time.perf_counter() - self._begin,
+            total_s=self._end - self._begin,
             latency_ms=tuple(block["latency_ms"] for block in blocks),
             block_s=tuple(self._arrivals),
             stalls=stalls,
@@ -219,21 +231,32 @@ class _Receiver:
         )
 
 
-def stalls_of(arrivals: Sequence[float], seconds: Sequence[float]) -> tuple[int, float]:
-    """How often, and how long in total, a player stalls that starts with the first block.
+def stalls_of(
+    arrivals: Sequence[float], seconds: Sequence[float], play_after_s: float = 0.0
+) -> tuple[int, float]:
+    """How often, and how long in total, a player stalls.
 
     Args:
         arrivals: when each block arrived, in seconds.
         seconds: how long each block plays.
+        play_after_s: how long after the first block the player starts.
     """
     stalls, stalled_s = 0, 0.0
-    empty_at = arrivals[0] if arrivals else 0.0
+    empty_at = arrivals[0] + play_after_s if arrivals else 0.0
     for arrival, length in zip(arrivals, seconds, strict=True):
         if arrival > empty_at:
             stalls += 1
             stalled_s += arrival - empty_at
         empty_at = max(empty_at, arrival) + length
     return stalls, stalled_s
+
+
+async def _read_until_closed(socket: ClientConnection) -> None:
+    """Reads on until the application closes, or for `_CLOSE_S`; what it still says is of no use."""
+    with contextlib.suppress(TimeoutError, websockets.ConnectionClosed):
+        async with asyncio.timeout(_CLOSE_S):
+            while True:
+                await socket.recv()
 
 
 def _event(message: str | bytes) -> dict[str, Any]:

@@ -13,7 +13,13 @@ import math
 import time
 from collections.abc import Callable
 
-from portrait.timing import SAMPLE_RATE
+from portrait.timing import FIRST_BLOCK_FRAMES, FRAME_RATE, FRAMES_PER_BLOCK, SAMPLE_RATE
+
+JITTER_S = 0.2
+"""How much later than another one a block may reach the player before the player runs dry."""
+PLAY_AFTER_S = round((FRAMES_PER_BLOCK - FIRST_BLOCK_FRAMES) / FRAME_RATE + JITTER_S, 3)
+"""How long after the first block's media a player should start. The first block plays for 13 frames, but the second
+needs the sound of 16 more frames: even without jitter it comes 3 frames too late for a player that starts at once."""
 
 
 class Pacing:
@@ -52,8 +58,13 @@ class Pacing:
         return self._origin + (consumed + needed) / SAMPLE_RATE + self._slack_s
 
     def played(self, seconds: float) -> None:
-        """Records how much the client has played."""
+        """Records how much the client has played.
+
+        A player that skipped ahead, such as one that returns to the live edge after a stall, needs the following blocks
+        earlier than the audio clock says; silence must then replace late audio by the player's clock.
+        """
         self._played_s = seconds
+        self._origin = min(self._origin, self._clock() - seconds)
         self._played.set()
 
     async def wait_for_player(self, sent_s: Callable[[], float]) -> None:

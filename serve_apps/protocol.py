@@ -1,7 +1,7 @@
 """Protocol `/v1` (design §6): what travels between a client and the ingress, as pydantic messages.
 
 On the WebSocket, text frames are the JSON messages below; binary frames are 16-bit little-endian 16 kHz mono PCM from
-the client and fragmented MP4 to the client. A `block` event comes just before its media. Times are in seconds of media,
+the client, cut into messages anywhere, and fragmented MP4 to the client. A `block` event comes just before its media. Times are in seconds of media,
 unless the name says milliseconds.
 """
 
@@ -86,6 +86,8 @@ class Started(_Message):
     block_frames: int
     look_ahead_s: float
     """How much audio after a block's end is needed before the block can be made."""
+    play_after_s: float
+    """How long a player should wait between the first block's media and the start of playback, so as not to run dry."""
     models: dict[str, str]
     """Versions of the weights, by model."""
 

@@ -15,6 +15,7 @@ from serve_apps.errors import ApiError
 from serve_apps.handles import StageHandles
 from serve_apps.limits import Limits
 from serve_apps.messages import ModelFacts, SessionSettings
+from serve_apps.pacing import PLAY_AFTER_S
 from serve_apps.protocol import ServiceInfo, Start, Started
 from serve_apps.recovery import RecoverableStages
 from serve_apps.sessions import Send, StreamSession
@@ -111,6 +112,7 @@ class PortraitService:
                 first_block_frames=FIRST_BLOCK_FRAMES,
                 block_frames=FRAMES_PER_BLOCK,
                 look_ahead_s=facts.look_ahead_samples / SAMPLE_RATE,
+                play_after_s=PLAY_AFTER_S,
                 models=facts.versions,
             )
             yield session, started

@@ -81,10 +81,11 @@ class StreamSocket:
 
     async def _read(self, session: StreamSession) -> None:
         """Handles what the client sends; ends by raising, when the client disconnects or sends something wrong."""
+        pcm = PcmReader()
         while True:
             received = await self._receive()
             if isinstance(received, bytes):
-                session.audio.push(pcm_to_float(received))
+                session.audio.push(pcm.read(received))
                 continue
             match parse_client_message(received):
                 case End():
@@ -138,14 +139,19 @@ class StreamSocket:
             logger.debug("the client closed first")
 
 
-def pcm_to_float(data: bytes) -> np.ndarray:
-    """16-bit little-endian PCM to float32 in [-1, 1).
+class PcmReader:
+    """Reads samples from a stream of 16-bit little-endian PCM, wherever the client cuts it into messages.
 
-    Raises:
-        ApiError: the last sample is incomplete.
+    The first byte of a sample whose second has not come yet waits for the next message, also across `clear`: dropping
+    it would shift every later sample by a byte.
     """
-    if len(data) % 2:
-        raise ApiError(
-            "bad_audio", f"audio must be 16-bit samples, found an odd number of bytes ({len(data)})"
-        )
-    return np.frombuffer(data, "<i2").astype(np.float32) / 32768
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def read(self, data: bytes) -> np.ndarray:
+        """The samples that `data` completes: float32 [S] in [-1, 1)."""
+        data = self._rest + data
+        whole = len(data) - len(data) % 2
+        self._rest = data[whole:]
+        return np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32768

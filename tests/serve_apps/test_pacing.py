@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from serve_apps.pacing import Pacing
+from serve_apps.client import stalls_of
+from serve_apps.pacing import PLAY_AFTER_S, Pacing
 
 
 class Clock:
@@ -44,3 +45,22 @@ async def test_a_stream_waits_for_a_player_that_is_too_far_behind():
     assert not waiting.done()
     pacing.played(3.0)
     await asyncio.wait_for(waiting, 1)
+
+
+def test_a_player_that_skipped_ahead_moves_the_deadline_with_it():
+    clock = Clock()
+    pacing = Pacing(slack_s=0.5, max_ahead_s=30, clock=clock)
+    pacing.deadline(0, 8000)
+    clock.now = 102.0
+    pacing.played(1.5)  # an ordinary player is a little behind the audio: nothing changes
+    assert pacing.deadline(6 * 16000, 8000) == pytest.approx(100 + 6.5 + 0.5)
+    pacing.played(5.5)  # 6 s of audio came at once and were skipped: the player runs dry in half a second
+    assert pacing.deadline(6 * 16000, 8000) == pytest.approx(102 + 0.5 + 0.5 + 0.5)
+
+
+def test_a_player_that_waits_as_told_does_not_run_dry_on_a_stream_in_real_time():
+    # Block n is complete when its sound has come: the first after 13 frames, each further one after 16 more.
+    arrivals, seconds = [0.52 + 0.64 * n for n in range(5)], [0.52] + 4 * [0.64]
+    assert stalls_of(arrivals, seconds)[0] == 1
+    late = [arrival + 0.19 * (n % 2) for n, arrival in enumerate(arrivals)]
+    assert stalls_of(late, seconds, PLAY_AFTER_S) == (0, 0.0)

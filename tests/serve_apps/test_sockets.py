@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
-from serve_apps.errors import ApiError
-from serve_apps.sockets import pcm_to_float
+from serve_apps.sockets import PcmReader
 
 
 def start(**fields) -> str:
@@ -50,6 +49,7 @@ def test_a_stream_from_start_to_end(http, portrait_id, talk, tmp_path, check_med
         started = json.loads(socket.receive_text())
         assert started["type"] == "started"
         assert (started["width"], started["fps"], started["seed"]) == (128, 25, 1)
+        assert started["play_after_s"] > (16 - 13) / 25
         for at in range(0, len(talk.pcm), 640):
             socket.send_bytes(talk.pcm[at : at + 640])
         socket.send_text('{"type": "end"}')
@@ -97,7 +97,6 @@ def test_when_all_slots_are_taken_the_socket_is_accepted_and_closed_with_1013(ht
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
-        (b"odd", "bad_audio"),
         (b"x" * (2**20 + 2), "too_large"),
         ('{"type": "start", "portrait_id": "a"}', "started_already"),
     ],
@@ -110,6 +109,18 @@ def test_a_wrong_frame_in_a_stream_is_told_and_closed(http, service, portrait_id
         assert until(socket, "error")[0][-1]["code"] == code
         assert closed_with(socket) == 1008
     assert free(service)
+
+
+def test_messages_of_odd_length_stream_the_same_media(http, portrait_id, talk):
+    def streamed(length: int) -> bytes:
+        with http.websocket_connect("/v1/stream") as socket:
+            socket.send_text(start(portrait_id=portrait_id))
+            for at in range(0, 32000, length):
+                socket.send_bytes(talk.pcm[at : min(at + length, 32000)])
+            socket.send_text('{"type": "end"}')
+            return until(socket, "ended")[1]
+
+    assert streamed(641) == streamed(640)
 
 
 def test_clear_is_confirmed_and_the_stream_goes_on(http, portrait_id, talk, tmp_path, check_media):
@@ -181,7 +192,13 @@ def test_two_streams_at_once_are_what_each_is_alone(http, portrait_id, talk):
 
 
 def test_pcm_is_little_endian_and_scaled():
-    samples = pcm_to_float(b"\x00\x00\x00\x40\x00\x80\xff\x7f")
+    samples = PcmReader().read(b"\x00\x00\x00\x40\x00\x80\xff\x7f")
     np.testing.assert_allclose(samples, [0, 0.5, -1, 1], atol=1e-4)
-    with pytest.raises(ApiError, match="odd"):
-        pcm_to_float(b"\x00\x00\x00")
+
+
+def test_pcm_may_be_cut_within_a_sample(talk):
+    whole, pcm, cuts = PcmReader().read(talk.pcm), PcmReader(), [0, 1, 2, 5, 6, 1007, 1008, 1009, len(talk.pcm)]
+    pieces = [pcm.read(talk.pcm[begin:end]) for begin, end in zip(cuts, cuts[1:], strict=False)]
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    assert len(pcm.read(b"")) == len(pcm.read(b"\x01")) == 0
+    np.testing.assert_array_equal(pcm.read(b"\x40"), np.frombuffer(b"\x01\x40", "<i2") / 32768)
