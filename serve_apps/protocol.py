@@ -1,8 +1,8 @@
 """Protocol `/v1` (design §6): what travels between a client and the ingress, as pydantic messages.
 
 On the WebSocket, text frames are the JSON messages below; binary frames are 16-bit little-endian 16 kHz mono PCM from
-the client, cut into messages anywhere, and fragmented MP4 to the client. A `block` event comes just before its media. Times are in seconds of media,
-unless the name says milliseconds.
+the client, cut into messages anywhere, and fragmented MP4 to the client. A `block` event comes just before its media.
+Times are in seconds of media, unless the name says milliseconds.
 """
 
 from __future__ import annotations
