@@ -21,7 +21,7 @@ JOBS = Path(command_line.__file__).parent
 PAGES = sorted([*JOBS.parent.glob("*.md"), *(JOBS.parent / "docs").rglob("*.md")])
 MODULE = re.compile(r"python -m ([\w.]+)(?: ([a-z][\w-]*))?")
 """A module and the word after it, which names a subcommand if the module is a package."""
-RUN = re.compile(r"\brun\(main, (\w+)")
+RUN = re.compile(r"^    (?:command_line\.)?run\(main, (\w+)", re.MULTILINE)
 """A job's last line, with its configuration."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 FOREIGN = re.compile(r"^(git|make|mlflow|pip|ray job submit|serve)\b(.*? -- )?")
