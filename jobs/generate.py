@@ -122,10 +122,10 @@ def _load_pipeline(config: GenerateConfig) -> tuple[PortraitPipeline, ModelHeade
             f"(preset {vae_header.preset.name!r})"
         )
     trained_on = header.extra.get("vae_version")
-    if trained_on != vae_header.version:
+    if trained_on != vae_header.latents_version:
         print(
             f"warning: the generator was trained on latents of VAE {trained_on or '(not recorded)'}, "
-            f"{vae_path} is {vae_header.version}: pictures may look wrong",
+            f"{vae_path} has those of {vae_header.latents_version}: pictures may look wrong",
             file=sys.stderr,
         )
     device = config.device

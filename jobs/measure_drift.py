@@ -79,7 +79,7 @@ def main(config: MeasureDrift) -> dict[str, list[drift.Stretch]]:
     preset = header.preset
     device = hardware.chosen(config.device)
     vae = checkpoints.load_vae(config.vae).to(device)
-    headers = _headers(config, header.version)
+    headers = _headers(config, header.latents_version)
     size = preset.video.size
     portrait = prepare_portrait(vae, _pictures(config, size), vae_version=header.version, size=size)
     facts = {

@@ -39,10 +39,10 @@ def main(config: PackageWeights) -> StarterWeights:
     """
     vae_header, header = read_header(config.vae), read_header(config.generator)
     trained_on = header.extra.get("vae_version")
-    if trained_on != vae_header.version:
+    if trained_on != vae_header.latents_version:
         raise ValueError(
             f"--generator {config.generator} was trained on latents of VAE {trained_on or '(not recorded)'}, "
-            f"--vae {config.vae} is {vae_header.version}"
+            f"--vae {config.vae} has those of {vae_header.latents_version}"
         )
     vae, generator = load_vae(config.vae), load_generator(config.generator)
     for path, model in ((config.vae, vae), (config.generator, generator)):
@@ -54,7 +54,7 @@ def main(config: PackageWeights) -> StarterWeights:
         packed.vae, vae, kind="vae", preset=vae_header.preset, extra=vae_header.extra, dtype=HALF
     )
     # The generator names the packed VAE as its own: the two must still be known to belong together.
-    extra = {**header.extra, "vae_version": written.version}
+    extra = {**header.extra, "vae_version": written.latents_version}
     save_model(packed.generator, generator, kind="generator", preset=header.preset, extra=extra, dtype=HALF)
     for path in (packed.vae, packed.generator):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

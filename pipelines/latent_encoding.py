@@ -74,7 +74,7 @@ class EncodeClips:
         self.rows = self.table.rows(("clip_id", "identity", "split", "num_frames", "source"))
         self.size = settings.preset.video.size
         self.vae = checkpoints.load_vae(settings.vae_file, preset=settings.preset).to(settings.device)
-        self.vae_version = checkpoints.read_header(settings.vae_file).version
+        self.vae_version = checkpoints.read_header(settings.vae_file).latents_version
         self.speech = build_speech_encoder(settings.preset.speech, device=settings.device)
         self.device = settings.device
 
@@ -154,9 +154,10 @@ def encode_latents(
     if fragments.exists(latents):
         existing = LatentTable.open(latents)
         done, makers = existing.clip_ids(), existing.makers()
-        if makers[0] != header.version:
+        if makers[0] != header.latents_version:
             raise ValueError(
-                f"{latents} holds latents of VAE {makers[0]}, {vae_file} is {header.version}: write to another table"
+                f"{latents} holds latents of VAE {makers[0]}, {vae_file} has those of {header.latents_version}: "
+                "write to another table"
             )
     rows = table.rows(("clip_id", "source"))
     mix.check([row["source"] for row in rows], clips)

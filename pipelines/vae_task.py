@@ -185,11 +185,13 @@ class VAETask:
         )
 
     def export(self, model: nn.Module, path: Path, *, extra: Mapping[str, Any]) -> None:
-        made_from = {
+        made_from: dict[str, Any] = {
             "clips": self.clips,
             "clips_version": self.clips_version,
             "lpips_weight": self.lpips_weight,
         }
+        if self.training.freeze_encoder and self.init is not None:
+            made_from["latents_version"] = checkpoints.read_header(self.init).latents_version
         preset = dataclasses.replace(self.preset, vae_training=self.training)
         checkpoints.save_model(path, model, kind="vae", preset=preset, extra={**made_from, **extra})
 

@@ -58,9 +58,21 @@ def test_the_packed_vae_makes_nearly_the_same_pictures(trained):
 
 def test_strangers_are_not_packed(trained):
     other = save_model(trained / "other.safetensors", VideoVAE(TINY.vae), kind="vae", preset=TINY)
-    with pytest.raises(ValueError, match=f"other.safetensors is {other.version}"):
+    with pytest.raises(ValueError, match=f"other.safetensors has those of {other.version}"):
         main(_config(trained, vae=trained / "other.safetensors"))
     assert not (trained / "packed").exists()
+
+
+def test_a_vae_whose_decoder_was_trained_further_is_packed_with_the_same_generator(trained):
+    before = read_header(trained / "vae.safetensors").version
+    extra = {"latents_version": before}
+    further = save_model(
+        trained / "further.safetensors", VideoVAE(TINY.vae), kind="vae", preset=TINY, extra=extra
+    )
+    assert further.version != before
+    packed = main(_config(trained, vae=trained / "further.safetensors"))
+    assert read_header(packed.vae).latents_version == before
+    assert read_header(packed.generator).extra["vae_version"] == before
 
 
 def test_a_weight_beyond_half_precision_is_named(trained):

@@ -28,7 +28,7 @@ def test_they_are_small_fit_the_preset_and_belong_together(weights):
     assert vae.preset.vae == TINY.vae
     assert generator.preset.generator == TINY.generator
     assert generator.preset.speech == TINY.speech
-    assert generator.extra["vae_version"] == vae.version
+    assert generator.extra["vae_version"] == vae.latents_version
 
 
 @pytest.mark.slow

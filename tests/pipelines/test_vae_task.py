@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from pipelines.task import DataShard
 from pipelines.vae_task import VAETask, number_of_references
 from portrait.presets import Preset
+from portrait.storage import checkpoints
 
 
 @pytest.fixture
@@ -87,3 +89,24 @@ def test_the_pull_to_the_same_place_is_set_before_training(task: VAETask) -> Non
 def test_training_options_out_of_range_are_named(task: VAETask, wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         dataclasses.replace(task.training, **wrong)
+
+
+def test_a_vae_with_a_frozen_encoder_keeps_the_version_of_its_latents(task: VAETask, tmp_path: Path) -> None:
+    first, second, third = (
+        tmp_path / name for name in ("first.safetensors", "second.safetensors", "third.safetensors")
+    )
+    model = task.build()
+    task.export(model, first, extra={})
+    training = dataclasses.replace(task.training, freeze_encoder=True)
+    frozen = dataclasses.replace(task, training=training, init=str(first))
+    frozen.export(model, second, extra={"step": 1})
+    dataclasses.replace(frozen, init=str(second)).export(model, third, extra={"step": 2})
+    dataclasses.replace(task, init=str(third)).export(
+        model, tmp_path / "whole.safetensors", extra={"step": 3}
+    )
+    headers = [
+        checkpoints.read_header(path) for path in (first, second, third, tmp_path / "whole.safetensors")
+    ]
+    assert len({header.version for header in headers}) == 4
+    assert {header.latents_version for header in headers[:3]} == {headers[0].version}
+    assert headers[3].latents_version == headers[3].version

@@ -42,6 +42,14 @@ class ModelHeader:
     version: str
     """First 12 hexadecimal digits of the file's SHA-256."""
 
+    @property
+    def latents_version(self) -> str:
+        """The VAE version that tables of latents and generators refer to.
+
+        A VAE whose decoder alone was trained further encodes as before: it keeps the version of the VAE it came from.
+        """
+        return str(self.extra.get("latents_version", self.version))
+
 
 def save_model(
     path: str | Path,
