@@ -20,7 +20,7 @@ MediaSource: TypeAlias = str | Path | bytes
 # Playlists and "concat" files may point at other files and at the network, and the image and text demuxers take nearly
 # anything for a video: uploads of these kinds are refused.
 _FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,h264,hevc,mxf,nut,"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,asf,ogg,h264,hevc,m4v,obu,mxf,nut,"
     "wav,w64,flac,mp3,aac,ac3,aiff,au,caf,amr,ivf"
 )
 

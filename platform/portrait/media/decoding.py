@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain, islice
 
 import av.error
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from portrait.media.container import reason_of
+from portrait.media.display_order import (
+    EXAMINED_PACKETS,
+    counted,
+    frame_rate,
+    is_elementary,
+    is_in_decoding_order,
+    sorted_times,
+)
 from portrait.media.planar_frame import Converters, Orientation, PlanarFrame, square_pixels
+from portrait.timing import FRAME_RATE
 
 
 def video_stream(container: InputContainer, label: str) -> VideoStream:
@@ -31,17 +42,38 @@ def video_stream(container: InputContainer, label: str) -> VideoStream:
 
 
 def decode_frames(container: InputContainer, stream: VideoStream, label: str) -> Iterator[VideoFrame]:
-    """Decodes frame by frame.
+    """Decodes frame by frame, in display order.
+
+    Frames of files without times of their own get some; see `portrait.media.display_order`.
 
     Raises:
         ValueError: damage after the first clean frame; FFmpeg would conceal it with a smear of grey.
     """
+    if is_elementary(container):
+        frames = _decoded(container.demux(stream), label)
+        yield from counted(frames, frame_rate(container, stream) or Fraction(FRAME_RATE))
+        return
+    packets = container.demux(stream)
+    if not stream.codec_context.has_b_frames:
+        yield from _decoded(packets, label)
+        return
+    try:
+        first = list(islice(packets, EXAMINED_PACKETS))
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{label}: damaged at 0.00 s ({reason_of(error)})") from error
+    frames = _decoded(chain(first, packets), label)
+    yield from sorted_times(frames) if is_in_decoding_order(first, stream) else frames
+
+
+def _decoded(packets: Iterable[Packet], label: str) -> Iterator[VideoFrame]:
     at, clean = 0.0, False
     try:
-        for packet in container.demux(stream):
+        for packet in packets:
             if packet.is_corrupt:
                 raise ValueError(f"{label}: damaged at {at:.2f} s (the data breaks off within a frame)")
             for frame in packet.decode():
+                if not isinstance(frame, VideoFrame):
+                    continue
                 if frame.is_corrupt:
                     if clean:
                         raise ValueError(f"{label}: damaged at {at:.2f} s (a frame can't be decoded)")
@@ -72,7 +104,7 @@ def decode_from(
     if first is None:
         return iter(()), 0.0
     origin = float(first.time or 0.0) + start_s
-    if not start_s:
+    if not start_s or is_elementary(container):
         return chain((first,), decoded), origin
     try:
         container.seek(round(origin / (stream.time_base or 1)), stream=stream)

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from portrait.media.constant_rate import at_constant_rate
 from portrait.media.container import MediaSource, is_cut_off, label_of, open_media, promised_seconds
 from portrait.media.decoding import Upright, decode_frames, decode_from, video_stream
+from portrait.media.display_order import frame_rate
 from portrait.media.planar_frame import PlanarFrame
 from portrait.media.soundtrack import read_soundtrack
 from portrait.timing import FRAME_RATE, SAMPLE_RATE
@@ -71,7 +72,7 @@ def probe(source: MediaSource, *, name: str | None = None) -> VideoInfo:
         if first is None:
             raise ValueError(f"{label}: no frame could be decoded")
         upright = Upright(stream, label)(first)
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        fps = float(frame_rate(container, stream) or 0)
         duration = _header_seconds(container, stream) or 0.0
         has_audio = bool(container.streams.audio)
         audio_start = container.streams.audio[0].start_time if has_audio else None
