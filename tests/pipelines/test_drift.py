@@ -1,4 +1,4 @@
-"""Drift's bookkeeping: which frames a stretch holds, which minutes the table compares."""
+"""Drift: which frames a stretch is measured on, which minutes the report compares, and where seams are expected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stretch(number: int, **changes: Any) -> Stretch:
 
 
 class Blocks:
-    """In place of the models: 16 frames a block, noise about a grey that rises with time."""
+    """Stands in for the models: 16 frames per block, noise around a grey that rises with time."""
 
     def __init__(self, frames: np.ndarray) -> None:
         self.frames, self.blocks = frames, 0
@@ -57,7 +57,7 @@ def test_a_stretch_is_measured_on_its_own_frames(frames: np.ndarray) -> None:
         assert (s.shown == own[25]).all()
     apart = [np.abs(frames[n].astype(float) - frames[n - 1]).mean() for n in range(1, 150)]
     np.testing.assert_allclose(np.concatenate([s.differences for s in found]), [0, *apart], rtol=1e-4)
-    assert pipeline.blocks == 10  # 150 frames: the stream is not drawn further than it is measured
+    assert pipeline.blocks == 10  # 150 frames: the stream is not continued beyond what is measured
 
 
 def test_first_and_last_minute_are_compared() -> None:
@@ -67,7 +67,7 @@ def test_first_and_last_minute_are_compared() -> None:
     assert (first["sharpness"], last["sharpness"]) == (0.5, 2.5)
 
 
-def test_seams_are_looked_for_where_windows_and_blocks_begin() -> None:
+def test_seams_are_expected_at_the_starts_of_windows_and_blocks() -> None:
     """32 latents: a window begins at frame 125 (latent 32), then every 28 latents; a block at 13, then every 16."""
     differences = np.ones(2_000, np.float32)
     differences[1::4] = 1.5
@@ -85,7 +85,7 @@ def test_seams_are_looked_for_where_windows_and_blocks_begin() -> None:
     assert (short.blocks, short.latents, short.elsewhere) == (2, 1.5, 1)
 
 
-def test_the_table_says_what_was_not_measured() -> None:
+def test_the_report_says_what_was_not_measured() -> None:
     stretches = [stretch(n, identity=0.5 if n < 2 else None) for n in range(4)]
     table = markdown({"one": stretches}, {"stream": "short"}, presets.load("tiny").generator)
     assert "- stream: short" in table

@@ -1,3 +1,5 @@
+"""Held-out clips, and their reconstruction block by block and with references."""
+
 import shutil
 
 import lance
@@ -23,7 +25,7 @@ def test_references_are_the_first_last_and_middle_frame(micro_clips: str) -> Non
         assert np.array_equal(reference, clip.frames[frame])
 
 
-def test_a_window_holds_none_of_the_references(micro_clips: str) -> None:
+def test_an_excerpt_contains_none_of_the_references(micro_clips: str) -> None:
     table = ClipTable.open(micro_clips)
     (whole,) = reconstruction.read_clips(table, split="test", size=64, count=1)
     (window,) = reconstruction.read_clips(table, split="test", size=64, count=1, num_frames=9)
@@ -37,7 +39,7 @@ def test_clips_are_spread_over_identities_and_always_the_same(micro_clips: str) 
     assert ids == ["clip0", "clip1"]
 
 
-def test_a_benchmark_is_of_one_source_where_it_is_asked_for(tmp_path, micro_clips: str) -> None:
+def test_held_out_clips_can_be_limited_to_one_source(tmp_path, micro_clips: str) -> None:
     table = ClipTable.open(micro_clips)
     everyone = reconstruction.HeldOutClips.of(micro_clips, 1000)
     assert everyone.name == f"{micro_clips} version {table.version}: {everyone.count} clips of split test"
@@ -67,7 +69,7 @@ def test_block_by_block_equals_the_whole_clip(micro_preset: Preset) -> None:
     torch.testing.assert_close(streamed, decoded, rtol=0, atol=1e-5)
 
 
-def test_lpips_is_measured_where_its_weights_are(tmp_path, micro_clips: str, micro_preset: Preset) -> None:
+def test_lpips_is_measured_if_it_has_weights(tmp_path, micro_clips: str, micro_preset: Preset) -> None:
     torch.manual_seed(0)
     torch.save(alexnet(weights=None).state_dict(), tmp_path / "alexnet-random.pth")
     lpips, vae = LPIPS(tmp_path), VideoVAE(micro_preset.vae).eval()

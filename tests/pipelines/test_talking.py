@@ -1,4 +1,4 @@
-"""Talking people are judged as the judges judge: the true video in the generated one's place gets its own metrics."""
+"""Lip sync and identity of generated videos; most tests put the original video in the place of the generated one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FRAMES = 29
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory) -> HeldOutClips:
-    """Two people whose faces are large enough to be found."""
+    """A table of two people whose faces are large enough to be detected."""
     uri = str(tmp_path_factory.mktemp("tables") / "clips.lance")
     rows = []
     for number in range(2):
@@ -38,11 +38,11 @@ def held_out(tmp_path_factory) -> HeldOutClips:
 
 @pytest.fixture(scope="module")
 def judges() -> talking.Judges:
-    """A SyncNet of random weights: no measurement, but the same answer for the same video."""
+    """A SyncNet with random weights: it measures nothing, but gives the same video the same score."""
     return talking.Judges(syncnet=SyncNet().eval().requires_grad_(False))
 
 
-def test_clips_come_with_their_own_sound(held_out: HeldOutClips) -> None:
+def test_clips_come_with_their_own_audio(held_out: HeldOutClips) -> None:
     first, second = talking.spoken_clips(held_out, 128, 2)
     assert (first.clip.clip_id, second.clip.clip_id) == ("clip0", "clip1")
     assert first.clip.frames.shape == (FRAMES, 128, 128, 3)
@@ -51,7 +51,7 @@ def test_clips_come_with_their_own_sound(held_out: HeldOutClips) -> None:
     assert len(list(talking.spoken_clips(held_out, 128, 1))) == 1
 
 
-def test_the_true_video_in_the_place_of_the_generated_one(
+def test_the_original_video_in_place_of_the_generated_one_has_equal_scores(
     held_out, judges, micro_preset: Preset, monkeypatch
 ) -> None:
     clips = list(talking.spoken_clips(held_out, 128, 2))
@@ -67,10 +67,10 @@ def test_the_true_video_in_the_place_of_the_generated_one(
     assert not any("identity" in name for name in metrics)
 
 
-def test_a_clip_that_cannot_be_judged_has_no_part_on_either_side(
+def test_a_clip_without_a_generated_face_counts_on_neither_side(
     held_out, judges, micro_preset: Preset, monkeypatch
 ) -> None:
-    """Else a generator that fails on hard people would look better for it."""
+    """Otherwise a generator that fails on difficult people would score better for it."""
     clips = list(talking.spoken_clips(held_out, 128, 2))
     made = iter([clips[0].clip.frames, np.full((FRAMES, 128, 128, 3), 128, np.uint8)])
     monkeypatch.setattr(talking, "generate", lambda *_, **__: next(made))
@@ -82,8 +82,8 @@ def test_a_clip_that_cannot_be_judged_has_no_part_on_either_side(
     assert metrics["sync_confidence"] == metrics["sync_confidence_true"] == pytest.approx(expected.confidence)
 
 
-def test_models_are_made_to_speak(held_out, judges, micro_preset: Preset, monkeypatch) -> None:
-    """Micro models of random weights, with nothing in their place but for a look at what they make."""
+def test_videos_are_generated_by_the_models(held_out, judges, micro_preset: Preset, monkeypatch) -> None:
+    """Micro models with random weights; only what they generate is looked at."""
     shapes = []
 
     def judge(network, frames, audio):
