@@ -40,7 +40,8 @@ def run(
 
     Args:
         main: the job.
-        config_type: frozen dataclass; its docstring and its fields' docstrings become `--help`.
+        config_type: frozen dataclass, or a union of them as subcommands (`tyro.conf.subcommand`); its docstring and its
+            fields' docstrings become `--help`.
         args: the arguments after the program's name; None takes those of the process.
 
     Raises:
@@ -118,6 +119,8 @@ def one_line(error: BaseException) -> str:
 def _program() -> str:
     """The command that started the job, as `--help` shows it."""
     script = Path(sys.argv[0])
+    if script.name == "__main__.py":
+        script = script.parent.with_suffix(".py")
     return f"python -m {script.parent.name}.{script.stem}" if script.suffix == ".py" else script.name
 
 

@@ -16,7 +16,8 @@ from pipelines.reconstruction import HeldOutClip, held_out_split, read_clips
 from portrait.media.audio import decode_flac, write_wav
 from portrait.media.contact_sheet import save_png
 from portrait.metrics.lip_aperture import lip_aperture
-from portrait.storage.clip_collections import Clips, open_clips
+from portrait.storage.clip_collections import open_clips
+from portrait.storage.clips import Clips
 from portrait.synthetic import speech
 from portrait.timing import FRAME_RATE, SAMPLES_PER_FRAME
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from portrait.layers.causal_conv import History
 from portrait.media.random_access import decode_window
 from portrait.media.tensors import frames_to_tensor
-from portrait.storage.clip_collections import Clips, open_clips
-from portrait.storage.clips import SPLITS
+from portrait.storage.clip_collections import open_clips
+from portrait.storage.clips import SPLITS, Clips
 from portrait.timing import FRAMES_PER_BLOCK, LATENTS_PER_BLOCK, whole_latent_frames
 from portrait.vae import VideoVAE
 from portrait.vae.posterior import Posterior

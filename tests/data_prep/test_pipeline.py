@@ -257,7 +257,7 @@ def test_who_was_trained_on_does_not_become_a_test(footage, tmp_path):
 
 
 def test_a_folder_of_other_things_is_not_made_a_table(footage, tmp_path):
-    with pytest.raises(ValueError, match="a folder of its own"):
+    with pytest.raises(ValueError, match="choose another folder for the table"):
         run(footage(1), tmp_path / "footage")
     assert (tmp_path / "footage" / "ann.mp4").exists()
 

@@ -8,7 +8,7 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -18,16 +18,16 @@ JOBS = Path(command_line.__file__).parent
 
 
 def _configurations() -> dict[str, str]:
-    """Job → name of the dataclass that its last line hands to `command_line.run`."""
+    """Job → name of the dataclass, or of the union of subcommands, that its last line hands to `command_line.run`."""
     found = {}
-    for path in sorted(JOBS.glob("*.py")):
+    for path in sorted([*JOBS.glob("*.py"), *JOBS.glob("*/__main__.py")]):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and len(node.args) >= 2 and isinstance(node.args[1], ast.Name):
                 called = (
                     node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 )
                 if called == "run":
-                    found[path.stem] = node.args[1].id
+                    found[".".join(path.relative_to(JOBS).with_suffix("").parts)] = node.args[1].id
     return found
 
 
@@ -44,7 +44,7 @@ def test_the_jobs_of_the_house_are_all_there() -> None:
         "serve",
         "evaluate",
         "ablate_vae",
-        "benchmark_vae",
+        "benchmark.__main__",
         "package_weights",
         "demo",
     }
@@ -54,15 +54,22 @@ def test_the_jobs_of_the_house_are_all_there() -> None:
 @pytest.mark.parametrize("job", CONFIGURATIONS)
 def test_help_explains_every_flag(job: str, capsys: pytest.CaptureFixture[str]) -> None:
     config: Any = getattr(importlib.import_module(f"jobs.{job}"), CONFIGURATIONS[job])
-    assert config.__dataclass_params__.frozen
-    with pytest.raises(SystemExit) as stop:
-        command_line.parse(config, ["--help"])
-    assert not stop.value.code
-    shown = capsys.readouterr().out
-    for field in dataclasses.fields(config):
-        assert f"--{field.name.replace('_', '-')}" in shown
-    undocumented = _fields_without_sentence(config)
-    assert not undocumented
+    for arguments, command in _commands(config):
+        assert command.__dataclass_params__.frozen
+        with pytest.raises(SystemExit) as stop:
+            command_line.parse(config, [*arguments, "--help"])
+        assert not stop.value.code
+        shown = capsys.readouterr().out
+        for field in dataclasses.fields(command):
+            assert f"--{field.name.replace('_', '-')}" in shown
+        undocumented = _fields_without_sentence(command)
+        assert not undocumented
+
+
+def _commands(config: Any) -> list[tuple[list[str], Any]]:
+    """The arguments that select each subcommand, and its dataclass; a job without subcommands needs no arguments."""
+    subcommands = [get_args(annotated) for annotated in get_args(config)]
+    return [([how.name], command) for command, how in subcommands] or [([], config)]
 
 
 def _fields_without_sentence(config: type) -> list[str]:

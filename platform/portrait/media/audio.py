@@ -57,20 +57,6 @@ def read_audio(source: MediaSource, *, name: str | None = None) -> np.ndarray:
     return audio
 
 
-def decode_track(
-    container: InputContainer, *, label: str, until_s: float | None = None
-) -> tuple[np.ndarray, int, float]:
-    """Decodes the first sound track by its timestamps; see `iter_track`.
-
-    Returns:
-        Samples float32 [S] at their own rate, that rate in Hz, and the first sample's time in seconds.
-    """
-    rate, start_s, pieces = SAMPLE_RATE, 0.0, []
-    for piece, rate, start_s in iter_track(container, label=label, until_s=until_s):  # noqa: B007 - the last values are returned
-        pieces.append(piece)
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32), rate, start_s
-
-
 def at_sample_rate(track: Iterable[TrackPiece]) -> np.ndarray:
     """A track at 16 kHz, float32 [S] in [-1, 1].
 
@@ -292,45 +278,10 @@ def decode_flac(data: bytes) -> np.ndarray:
         ValueError: not FLAC, damaged, or not 16 kHz.
     """
     with open_media(data, name="FLAC") as container:
-        samples, rate, _ = decode_track(container, label="FLAC")
-    if rate != SAMPLE_RATE:
-        raise ValueError(f"FLAC: expected {SAMPLE_RATE} Hz, found {rate}")
-    return samples
-
-
-def decode_flac_window(data: bytes, start: int, num_samples: int) -> np.ndarray:
-    """Decodes a stretch of what `encode_flac` wrote without decoding all of it; the samples are those of `decode_flac`.
-
-    Args:
-        data: the file's content.
-        start: first sample, from 0 on.
-        num_samples: S, at least 1.
-
-    Returns:
-        float32 [S].
-
-    Raises:
-        ValueError: not FLAC, damaged, not 16 kHz, or a stretch that reaches beyond the sound.
-    """
-    if start < 0 or num_samples < 1:
-        raise ValueError(f"FLAC: expected start ≥ 0 and at least one sample, found {start} and {num_samples}")
-    with open_media(data, name="FLAC") as container:
-        stream = container.streams.audio[0]
-        if stream.rate != SAMPLE_RATE:
-            raise ValueError(f"FLAC: expected {SAMPLE_RATE} Hz, found {stream.rate}")
-        try:
-            if start:
-                container.seek(start * av.time_base // SAMPLE_RATE, backward=True)
-            until_s = (start + num_samples) / SAMPLE_RATE
-            samples, _, begin_s = decode_track(container, label="FLAC", until_s=until_s)
-        except (
-            av.error.FFmpegError
-        ):  # very short files can't be seeked in, nor to a sample that does not exist
-            samples, begin_s = decode_flac(data), 0.0
-    skip = start - round(begin_s * SAMPLE_RATE)
-    if skip < 0 or samples.size < skip + num_samples:
-        raise ValueError(f"FLAC: has no samples {start} … {start + num_samples - 1} (damaged, or shorter)")
-    return samples[skip : skip + num_samples]
+        track = list(iter_track(container, label="FLAC"))
+    if track and track[0][1] != SAMPLE_RATE:
+        raise ValueError(f"FLAC: expected {SAMPLE_RATE} Hz, found {track[0][1]}")
+    return np.concatenate([np.zeros(0, np.float32), *(samples for samples, _, _ in track)])
 
 
 def write_wav(path: str | Path, audio: np.ndarray, rate: int = SAMPLE_RATE) -> None:

@@ -1,6 +1,6 @@
-"""What drifts in a long stream: sharpness and colour, each against the person's own pictures.
+"""Sharpness and colour of a stream's frames, which drift if errors accumulate.
 
-Shapes: T frames of H × W pixels, M reference pictures.
+Letters: `T` frames of H × W pixels, `M` reference pictures.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _CELLS = 8
-"""The picture is compared in 8×8 cells: fine enough to see a rim or a stain, too coarse to see lips move."""
+"""Colours are compared in 8×8 cells: fine enough for a tinted border or a stain, too coarse for moving lips."""
 
 
 def sharpness(frames: NDArray[np.uint8]) -> float:
-    """Variance of the Laplacian of the grey picture in [0, 1], a mean over frames (Pech-Pacheco et al. 2000).
+    """Variance of the Laplacian of the grey frame in [0, 1], averaged over frames (Pech-Pacheco et al. 2000).
 
     Args:
         frames: RGB [T, H, W, 3].
@@ -25,13 +25,14 @@ def sharpness(frames: NDArray[np.uint8]) -> float:
 
 
 def colour_distance(frames: NDArray[np.uint8], references: NDArray[np.uint8]) -> float:
-    """ΔE (CIE 1976, in L*a*b*) between both stretches' mean pictures, a mean over 8×8 cells.
+    """ΔE*ab (CIE 1976, the distance in L*a*b*) of the mean of the frames from that of the references, averaged over
+    8×8 cells.
 
-    About 2 is just visible. Cells keep apart what a single mean colour would let cancel.
+    About 2 is just visible. With cells, opposite changes in different places do not cancel as in one mean colour.
 
     Args:
         frames: RGB [T, H, W, 3].
-        references: RGB [M, H, W, 3], of any size.
+        references: RGB [M, H, W, 3]; their size may differ from the frames'.
     """
     apart = _mean_cells(frames, "frames") - _mean_cells(references, "references")
     return float(np.linalg.norm(apart, axis=-1).mean())

@@ -1,7 +1,6 @@
-"""Fits the network of `lip_aperture.py` on rendered heads: `python -m portrait.metrics.fit_lip_aperture`.
+"""Fits the network of `lip_aperture.py` to rendered heads: `python -m portrait.metrics.fit_lip_aperture`.
 
-The people are those of seeds from 500 000 on: neither training data nor tests reach there. Letters: N crops,
-H W of a crop.
+The identities have seeds from 500,000 on, which neither training data nor tests use. Letters: `N` crops, `H W` of one.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _WIDE = (slice(CROP[0].start - _PAD, CROP[0].stop + _PAD), slice(CROP[1].start -
 
 
 def render_examples(identities: int, frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crops with room around, uint8 [N, H, W, 3], and their gaps over the picture's height [N]."""
+    """Crops with a margin, uint8 [N, H, W, 3], and the gaps as fractions of the frame's height, [N]."""
     crops, gaps = [], []
     for i in tqdm(range(identities), desc="render"):
         rng = np.random.default_rng([seed, i])
@@ -56,7 +55,7 @@ def render_examples(identities: int, frames: int, seed: int) -> tuple[np.ndarray
 
 
 def augment(crops: Tensor, gaps: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Blur, noise, colour, mirror, shift, scale: [N, 3, H+12, W+12] in [0, 1] -> [N, 3, H, W] and scaled gaps."""
+    """Blur, noise, colour, mirroring, shift and scale: [N, 3, H+12, W+12] in [0, 1] → [N, 3, H, W] and scaled gaps."""
     n, _, height, width = crops.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -71,7 +70,7 @@ def augment(crops: Tensor, gaps: Tensor, rng: torch.Generator) -> tuple[Tensor, 
     theta[:, 0, 2], theta[:, 1, 2] = uniform(-6, 6) / width, uniform(-6, 6) / height
     grid = F.affine_grid(theta, [n, 3, height - 2 * _PAD, width - 2 * _PAD], align_corners=False)
     crops = F.grid_sample(crops, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    # one blur a batch, from none to a poor VAE's
+    # One blur per batch, from none to that of a poor VAE.
     sigma = float(torch.rand(1, generator=rng)) * 2.0 - 0.6
     if sigma > 0.2:
         taps = torch.exp(-0.5 * (torch.arange(-5, 6) / sigma) ** 2)
@@ -86,7 +85,7 @@ def augment(crops: Tensor, gaps: Tensor, rng: torch.Generator) -> tuple[Tensor, 
 
 
 def fit(crops: np.ndarray, gaps: np.ndarray, epochs: int, seed: int, batch_size: int = 64) -> ApertureNet:
-    """AdamW on the Huber loss, learning rate down a cosine."""
+    """AdamW on the Huber loss with a one-cycle learning rate."""
     torch.manual_seed(seed)
     rng = torch.Generator().manual_seed(seed)
     network = ApertureNet()

@@ -1,4 +1,4 @@
-"""Fréchet distance between two sets of features, each taken for a Gaussian (Dowson and Landau 1982).
+"""Fréchet distance between two sets of features, each modelled as a Gaussian (Dowson and Landau 1982).
 
 d²(N₁, N₂) = ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½). Letters: `N` samples, `D` features.
 """
@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Count, mean and scatter of a set of features: mergeable, so that a set never has to be in memory at once."""
+    """Count, mean and scatter of a set of features; mergeable, so that the set never has to be in memory at once."""
 
     count: int
-    """N, samples that were added."""
+    """N, the number of samples."""
     mean: NDArray[np.float64]
     """[D]."""
     scatter: NDArray[np.float64]
@@ -32,7 +32,7 @@ class Moments:
         """
         x = np.asarray(features, np.float64)
         if x.ndim != 2 or not len(x):
-            raise ValueError(f"features: shape {list(x.shape)} found, expected [N, D] with N of at least 1")
+            raise ValueError(f"features: found shape {list(x.shape)}, expected [N, D] with N of at least 1")
         if not np.isfinite(x).all():
             raise ValueError("features: found values that are not finite")
         mean = x.mean(axis=0)
@@ -54,7 +54,7 @@ class Moments:
             ValueError: there are fewer than two samples.
         """
         if self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 samples, found {self.count}")
+            raise ValueError(f"covariance: found {self.count} samples, expected at least 2")
         return self.scatter / (self.count - 1)
 
 
@@ -77,6 +77,6 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The symmetric square root of a positive semi-definite matrix; rounding below zero counts as zero."""
+    """Symmetric square root of a positive semi-definite matrix; eigenvalues rounded below zero count as zero."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T

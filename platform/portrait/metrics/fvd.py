@@ -20,15 +20,15 @@ WINDOW_FRAMES = 25
 
 
 def windows(frames: NDArray[np.uint8], stride: int = WINDOW_FRAMES) -> Iterator[NDArray[np.uint8]]:
-    """Windows uint8 [25, H, W, 3] of a video, `stride` frames apart; a remainder shorter than a window is unused.
+    """Windows uint8 [25, H, W, 3] of a video, `stride` frames apart; a shorter remainder is unused.
 
     Raises:
         ValueError: the video is not uint8 [T, H, W, 3], or is shorter than a window.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-        raise ValueError(f"frames: {frames.dtype} {list(frames.shape)} found, expected uint8 [T, H, W, 3]")
+        raise ValueError(f"frames: found {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, 3]")
     if len(frames) < WINDOW_FRAMES:
-        raise ValueError(f"a video of {len(frames)} frames is shorter than a window of {WINDOW_FRAMES}")
+        raise ValueError(f"frames: found a video of {len(frames)} frames, expected at least {WINDOW_FRAMES}")
     for start in range(0, len(frames) - WINDOW_FRAMES + 1, stride):
         yield frames[start : start + WINDOW_FRAMES]
 
@@ -41,7 +41,7 @@ def video_moments(
     Args:
         videos: each uint8 [T, H, W, 3], of any length of at least 25 frames and any size.
         features: video [1, 3, 25, H, W] in [−1, 1] to features [1, D], such as `I3DFeatures`.
-        stride: frames from a window's beginning to the next one's.
+        stride: frames between the starts of neighbouring windows.
 
     Raises:
         ValueError: there is no video, or as `windows`.
@@ -57,7 +57,7 @@ def video_moments(
 
 
 def fvd(generated: Moments, reference: Moments) -> float:
-    """FVD25 of two sets of videos from their `video_moments`; 0 where they are alike."""
+    """FVD25 of two sets of videos, given their `video_moments`; 0 if they are alike."""
     return frechet_distance(generated, reference)
 
 

@@ -1,8 +1,8 @@
 """I3D (Carreira and Zisserman 2017, "Quo vadis, action recognition?"), the network behind FVD.
 
-The weights, trained on Kinetics-400, are not embedded and never downloaded: they load from a path, in either of the two
-exports in use. A TorchScript file carries its own network; a state dict (as `pytorch-i3d` names its tensors) is loaded
-into the one below. FVD takes the 400 class scores as features (Unterthiner et al. 2019).
+The weights, trained on Kinetics-400, do not ship and are never downloaded: they are loaded from a path, in either of
+the two exports in use. A TorchScript file contains its network; a state dict (with the tensor names of `pytorch-i3d`)
+is loaded into the one below. FVD takes the 400 class scores as features (Unterthiner et al. 2019).
 
 Letters: `B` clips, `T` frames, `H W` pixels.
 """
@@ -105,7 +105,7 @@ class _Inception(nn.Module):
 
 
 def _pad_same(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
-    """Pads as TensorFlow's "SAME" does, the odd one behind: the weights were trained so."""
+    """Pads like TensorFlow's "SAME", an odd pixel at the end, as the weights were trained."""
     sides: list[int] = []
     for size, k, s in reversed(list(zip(x.shape[2:], kernel, stride, strict=True))):
         missing = max(0, (-(-size // s) - 1) * s + k - size)
@@ -130,7 +130,7 @@ class I3DFeatures:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the checksum differs, or the file is neither export of I3D.
+            ValueError: the checksum differs, or the file is neither of the two exports of I3D.
         """
         path = Path(path)
         if not path.is_file():
@@ -156,12 +156,12 @@ def _checked_digest(path: Path, sha256: str | None) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 is not None and (len(sha256) < 8 or not digest.startswith(sha256.lower())):
-        raise ValueError(f"{path}: sha256 {digest} found, expected {sha256}")
+        raise ValueError(f"{path}: found sha256 {digest}, expected {sha256}")
     return digest
 
 
 def _is_torchscript(path: Path) -> bool:
-    """TorchScript is an archive with code in it; a state dict is an archive without, or a bare pickle."""
+    """Whether a file is a TorchScript archive, which holds code; a state dict is one without, or a bare pickle."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -196,5 +196,5 @@ def _state_dict(path: Path, device: str) -> _Features:
 
 
 def _own_name(published: str) -> str:
-    """Names as they are, but for the prefix that a wrapper leaves."""
+    """The published name without the prefix of `DataParallel`."""
     return published.removeprefix("module.")

@@ -1,6 +1,6 @@
-"""Whether a picture shows the same person: cosine similarity of face embeddings.
+"""Identity similarity: the cosine of face embeddings (Deng et al. 2019, "ArcFace").
 
-The weights are not embedded: an ONNX file of MobileFaceNet, which takes faces of 112×112 aligned by five points and
+The weights do not ship. They are an ONNX file of MobileFaceNet, which takes faces of 112×112 aligned by five points and
 normalised by ImageNet's statistics, and one of YuNet, which finds the points.
 """
 
@@ -35,8 +35,8 @@ class FaceEmbedder:
             detector: ONNX file of YuNet, the export with a fixed 640×640 input.
 
         Raises:
-            FileNotFoundError: a file is not there.
-            ValueError: OpenCV can't read one as what it should be.
+            FileNotFoundError: a file does not exist.
+            ValueError: OpenCV cannot read a file, or it is another kind of network.
         """
         for path in (weights, detector):
             if not Path(path).is_file():
@@ -47,11 +47,13 @@ class FaceEmbedder:
             self._net.setInput(np.zeros((1, 3, _SIDE, _SIDE), np.float32))
             self._net.forward()
         except cv2.error as error:
-            raise ValueError(f"{weights}, {detector}: not what OpenCV expects ({error.err})") from error
+            raise ValueError(
+                f"{weights}, {detector}: OpenCV cannot read them as networks ({error.err})"
+            ) from error
         self.id = f"{Path(weights).name} {hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:12]}"
 
     def embed(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """Unit vector [D] of an RGB picture [H, W, 3], or None where no face is found."""
+        """Unit vector [D] of an RGB picture [H, W, 3]; None if no face is found."""
         scale = _DETECTOR_INPUT / max(picture.shape[:2])
         enlarged = cv2.resize(picture, None, fx=scale, fy=scale)[:_DETECTOR_INPUT, :_DETECTOR_INPUT]
         square = np.zeros((_DETECTOR_INPUT, _DETECTOR_INPUT, 3), np.uint8)
@@ -70,20 +72,20 @@ class FaceEmbedder:
 
 
 def embedder_of(weights: Path | None, detector: Path | None) -> FaceEmbedder | None:
-    """The embedder of two optional files, None where neither is given.
+    """The embedder of two optional files; None if neither is given.
 
     Raises:
         ValueError: only one is given, or as `FaceEmbedder`.
     """
     if (weights is None) != (detector is None):
-        raise ValueError("identity weights and a face detector go together: give both or neither")
+        raise ValueError("identity weights and a face detector are needed together: give both or neither")
     return FaceEmbedder(weights, detector) if weights is not None and detector is not None else None
 
 
 def identity_similarity(
     embedder: FaceEmbedder, frames: NDArray[np.uint8], references: NDArray[np.uint8]
 ) -> float | None:
-    """Mean cosine of the frames' faces with the references' mean face; None where either shows no face.
+    """Mean cosine of the frames' embeddings with the mean embedding of the references; None if either shows no face.
 
     Args:
         embedder: the network.

@@ -1,15 +1,13 @@
-"""How far a mouth is open, measured in the picture.
+"""How far a mouth is open, measured in single frames.
 
-A small convolutional network looks at the lower middle of a portrait crop and gives the gap between the lips;
-it was fitted on rendered heads whose gap is known (`fit_lip_aperture.py` remakes it), under blur, noise,
-shifts and changes of colour, so that it also reads the soft pictures of a VAE. It sees one frame at a time:
-neither sound nor truth nor other frames.
+A small convolutional network maps the lower middle of a portrait crop to the gap between the lips. It is fitted to
+rendered heads whose gap is known (`fit_lip_aperture.py`), under blur, noise, shifts and changes of colour, so that it
+can also read the soft frames of a VAE.
 
-Assumes the portrait crop of `portrait.faces` (head and shoulders, mouth between 45 % and 87 % of the height,
-near the middle). On synthetic heads it never saw its mean error is about 2 % of the full opening (the tests hold
-5 %). It was fitted on illustrated heads only and is not validated on photographs: on five real clips its
-correlation with the loudness lay between -0.24 and 0.25, so draw no conclusion from it there.
-Letters: T frames, H W picture, N crops.
+It assumes the portrait crop of `portrait.faces` (head and shoulders, mouth between 45 % and 87 % of the height, near
+the middle). On synthetic heads it was not fitted to, its mean error is about 2 % of the full opening (tests: 5 %).
+It is not validated on photographs: on five real clips its correlation with the loudness was between -0.24 and 0.25, so
+draw no conclusion from it there. Letters: `T` frames, `H W` of a frame, `N` crops.
 """
 
 from __future__ import annotations
@@ -23,14 +21,14 @@ import torch
 from torch import Tensor, nn
 
 PICTURE = 128
-"""Side to which pictures are brought before the crop."""
+"""Side in pixels to which frames are resized before the crop."""
 CROP = (slice(56, 112), slice(28, 100))
-"""Rows and columns of the crop in the picture of 128²."""
+"""Rows and columns of the crop in a frame of 128²."""
 WEIGHTS = Path(__file__).with_name("lip_aperture.safetensors")
 
 
 class ApertureNet(nn.Module):
-    """Crop [N, 3, 56, 72] in [0, 1] -> gap between the lips [N] as a fraction of the picture's height."""
+    """Crops [N, 3, 56, 72] in [0, 1] → gap between the lips [N] as a fraction of the frame's height."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,18 +43,16 @@ class ApertureNet(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * channels, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, crops: Tensor) -> Tensor:
-        # exposure and contrast say nothing about the gap
+        # Exposure and contrast say nothing about the gap.
         mean = crops.mean((1, 2, 3), keepdim=True)
         deviation = crops.std((1, 2, 3), keepdim=True)
         maps = self.features((crops - mean) / (deviation + 0.02))
-        pooled = torch.cat(
-            [maps.mean((2, 3)), maps.amax((2, 3))], 1
-        )  # the mean integrates, the maximum finds
+        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
         return 0.1 * self.head(pooled)[:, 0]
 
 
 def mouth_crops(frames: np.ndarray) -> np.ndarray:
-    """Lower middle of portrait crops: uint8 [T, H, W, 3] -> uint8 [T, 56, 72, 3]."""
+    """Lower middle of portrait crops: uint8 [T, H, W, 3] → uint8 [T, 56, 72, 3]."""
     if frames.shape[1] == PICTURE:
         return frames[:, *CROP]
     shrink = frames.shape[1] > PICTURE
@@ -81,13 +77,13 @@ def lip_aperture(frames: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
 
     Args:
         frames: square portrait crops, uint8 RGB [T, H, W, 3].
-        batch_size: frames at once.
+        batch_size: frames per pass.
 
     Returns:
-        float32 [T], the gap at the mouth's middle as a fraction of the picture's height, not below 0.
+        float32 [T], the gap at the middle of the mouth as a fraction of the frame's height, at least 0.
 
     Raises:
-        ValueError: frames are not uint8 [T, H, W, 3] of square pictures.
+        ValueError: `frames` are not square uint8 frames [T, H, W, 3].
     """
     if (
         frames.ndim != 4
@@ -96,7 +92,7 @@ def lip_aperture(frames: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
         or frames.dtype != np.uint8
     ):
         raise ValueError(
-            f"frames: {frames.dtype} {frames.shape} found, expected uint8 [T, H, W, 3] with H = W"
+            f"frames: found {frames.dtype} {frames.shape}, expected uint8 [T, H, W, 3] with H = W"
         )
     if len(frames) == 0:
         return np.zeros(0, np.float32)

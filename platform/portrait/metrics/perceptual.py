@@ -1,8 +1,8 @@
-"""LPIPS (Zhang et al. 2018, version 0.1, AlexNet), only with real backbone weights.
+"""LPIPS (Zhang et al. 2018, version 0.1 with AlexNet), only with trained backbone weights.
 
-The linear heads come with the package `lpips`; the AlexNet trained on ImageNet does not, and is never
-fetched: it is read from a folder. Without it the metric says that it was not measured. An untrained backbone
-gives numbers that look like LPIPS and are not; there is no way to get them here.
+The linear heads come with the package `lpips`. The AlexNet trained on ImageNet is read from a folder and never
+downloaded; without it the metric reports that it was not measured. An untrained backbone would give numbers that only
+look like LPIPS.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class LPIPS(nn.Module):
             in torchvision's file name are checked.
 
     Raises:
-        ValueError: the file's checksum is another, or it is no AlexNet state dict.
+        ValueError: the checksum differs, or the file is not an AlexNet state dict.
     """
 
     def __init__(self, weights_folder: str | Path | None = None, *, sha256: str | None = None) -> None:
         super().__init__()
         self.network: nn.Module | None = None
         self.reason: str | None = None
-        """Why there is nothing to measure with; None when there is."""
+        """Why it cannot be measured; None if it can."""
         file = find_backbone(weights_folder)
         if file is None:
             where = (
@@ -47,7 +47,7 @@ class LPIPS(nn.Module):
 
     @property
     def available(self) -> bool:
-        """Whether there are weights to measure with."""
+        """Whether the weights were found."""
         return self.network is not None
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class LPIPS(nn.Module):
             raise RuntimeError(self.reason)
         if a.shape != b.shape or a.ndim not in (4, 5) or a.shape[1] != 3:
             raise ValueError(
-                f"a and b: shapes {tuple(a.shape)} and {tuple(b.shape)} found, expected the same [B, 3, (T,) H, W]"
+                f"a and b: found shapes {tuple(a.shape)} and {tuple(b.shape)}, expected the same [B, 3, (T,) H, W]"
             )
         count = a.shape[0]
         if a.ndim == 5:
@@ -87,10 +87,10 @@ def _load(file: Path, sha256: str | None) -> nn.Module:
     named = re.search(r"-([0-9a-f]{8})\.pth$", file.name)
     expected = sha256 or (named.group(1) if named else None)
     if expected and not digest.startswith(expected.lower()):
-        raise ValueError(f"{file}: sha256 {digest} found, expected {expected}")
+        raise ValueError(f"{file}: found sha256 {digest}, expected {expected}")
     state = torch.load(file, map_location="cpu", weights_only=True)
-    # pnet_rand only keeps the package from fetching weights itself: every parameter of the trunk is replaced
-    # below, or it is an error
+    # pnet_rand only keeps the package from downloading weights: every parameter of the trunk is replaced below, or
+    # it is an error.
     network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     trunk = {}
     for name, value in network.net.state_dict().items():

@@ -13,7 +13,7 @@ DATA_RANGE = 2.0
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each clip, 10 log10(2² / MSE); inf where the clips are equal.
+    """Peak signal-to-noise ratio in dB of each clip, 10 log10(2² / MSE); inf if the clips are equal.
 
     The squared error is averaged over the whole clip before the logarithm, so a clip's PSNR is not the mean
     of its frames' PSNR.
@@ -49,6 +49,6 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
 def _floats(a: Tensor, b: Tensor) -> Tensor:
     if a.shape != b.shape or a.ndim < 2 or a.numel() == 0:
         raise ValueError(
-            f"a and b: shapes {tuple(a.shape)} and {tuple(b.shape)} found, expected the same [B, ...], not empty"
+            f"a and b: found shapes {tuple(a.shape)} and {tuple(b.shape)}, expected the same [B, ...], not empty"
         )
     return a.float() - b.float()

@@ -1,8 +1,8 @@
-"""How well lips and sound go together: SyncNet's offset, confidence (S_C) and distance (S_D).
+"""How well lips and sound agree: SyncNet's offset, confidence (S_C) and distance (S_D).
 
-As the published evaluation computes them (Chung and Zisserman 2016; their `SyncNetInstance`): the distance of lips and
-speech is averaged over the video for every offset from -15 to 15 frames; the offset is where it is least, and the
-confidence by how much it is less there than the median. Letters: `T` frames, `N` windows.
+Computed as in the published evaluation (Chung and Zisserman 2016; their `SyncNetInstance`): the distance of lips and
+speech is averaged over the video for every offset from -15 to 15 frames. The offset is where it is smallest, S_D is the
+smallest distance, and S_C is the median distance less the smallest. Letters: `T` frames, `N` windows.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from portrait.metrics.syncnet import FACE_SIZE, STEPS_PER_FRAME, WINDOW_FRAMES, 
 from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 MAX_OFFSET = 15
-"""Frames that are searched to either side."""
+"""Largest offset in frames, in either direction."""
 SHORTEST = WINDOW_FRAMES + 1
-"""Frames of the shortest video: the cepstra of the last window end a step before its sound does."""
+"""Frames of the shortest video; the cepstra of the last window end a step before its sound does."""
 _FACE_SHARE = 1.4
-"""Side of the square that SyncNet sees, in heights of the face."""
+"""Side of the square that SyncNet sees, in face heights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synchrony:
-    """What SyncNet says of a video."""
+    """SyncNet's measurements of a video."""
 
     offset: int
-    """Frames by which the lips are late; less than 0 where they are early."""
+    """Frames by which the lips are late; negative if they are early."""
     confidence: float
-    """S_C: how much nearer lips and speech are there than at the median offset; larger is better."""
+    """S_C, the median distance over all offsets less the smallest; larger is better."""
     distance: float
-    """S_D: their mean distance there; smaller is better."""
+    """S_D, the mean distance of lips and speech at this offset; smaller is better."""
 
 
 def sync_square(box: NDArray[np.float32]) -> CropBox:
-    """What of the picture SyncNet sees: a square around the face that reaches well below the chin.
+    """The square of a frame that SyncNet sees: around the face, reaching well below the chin.
 
     Args:
-        box: (x, y, w, h) of a face in pixels, as `faces.detector.Face` means it.
+        box: (x, y, w, h) of a face in pixels, as in `faces.detector.Face`.
     """
     x, y, w, h = (float(value) for value in box)
     side = _FACE_SHARE * h
@@ -61,13 +61,13 @@ def synchrony_of_video(
     """Finds a video's face and measures it; see `measure_synchrony`.
 
     Args:
-        network: see there.
+        network: with published weights.
         frames: RGB uint8 [T, H, W, 3], 25 a second.
-        samples: see there.
-        detector: by default the embedded one.
+        samples: float32 [S] in [-1, 1], 16 kHz, from the first frame on.
+        detector: the embedded one by default.
 
     Returns:
-        None where no face is found, or too few frames.
+        None if no face is found, or there are too few frames.
     """
     try:
         track = track_faces(frames, detector or YuNetDetector())
@@ -87,21 +87,21 @@ def measure_synchrony(
     """Measures a video.
 
     Args:
-        network: with published weights, on the device to be used.
+        network: with published weights, on the device to use.
         faces: RGB uint8 [T, 224, 224, 3], 25 a second, cut out by `sync_square`.
         samples: float32 [S] in [-1, 1], 16 kHz, from the first frame on.
 
     Returns:
-        None where there are fewer than six frames with their sound.
+        None if there are fewer than six frames with sound.
     """
     num_frames = min(len(faces), len(samples) // SAMPLES_PER_FRAME)
     if num_frames < SHORTEST:
         return None
     device = next(network.parameters()).device
     pcm = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
-    # The package whose cepstra it was trained on: every other one has its own windows, filters and lifter.
+    # The network was trained on the cepstra of this package; others have other windows, filters and lifters.
     cepstra = torch.from_numpy(mfcc(pcm, SAMPLE_RATE).astype(np.float32).T.copy())
-    # [N, 13, 20]: a window a frame, as long as five of them.
+    # [N, 13, 20]: one window per frame, five frames long.
     windows = cepstra.unfold(1, WINDOW_FRAMES * STEPS_PER_FRAME, STEPS_PER_FRAME).transpose(0, 1)
     count = num_frames - WINDOW_FRAMES
     bgr = torch.from_numpy(np.ascontiguousarray(faces[: num_frames - 1, :, :, ::-1])).permute(0, 3, 1, 2)
@@ -113,8 +113,8 @@ def synchrony(lips: Tensor, speech: Tensor) -> Synchrony:
     """Offset, confidence and distance of embeddings.
 
     Args:
-        lips: float32 [N, D], one a frame.
-        speech: float32 [N, D], of the same times.
+        lips: float32 [N, D], one per frame.
+        speech: float32 [N, D], at the same times.
     """
     padded = functional.pad(speech, (0, 0, MAX_OFFSET, MAX_OFFSET))
     distances = torch.stack(

@@ -1,7 +1,7 @@
 """SyncNet (Chung and Zisserman 2016, "Out of time: automated lip sync in the wild"): lips and speech in one space.
 
-The network of the published weights `syncnet_v2.model`, by which the field measures lip sync. They are not embedded and
-never fetched: they load from a path. Letters: `B` windows, `T` frames.
+The network of the published weights `syncnet_v2.model`, with which the field measures lip sync. They do not ship and
+are never downloaded: they are loaded from a path. Letters: `B` windows, `T` frames.
 """
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ import torch
 from torch import Tensor, nn
 
 WINDOW_FRAMES = 5
-"""Frames at 25 frames/s that are seen at once: 0.2 s."""
+"""Frames per window, 0.2 s at 25 frames/s."""
 FACE_SIZE = 224
 """Side of the faces in pixels."""
-CEPSTRA = 13
-"""Mel-frequency cepstral coefficients of a step …"""
 STEPS_PER_FRAME = 4
-"""… of which a frame has so many, 10 ms each."""
+"""Vectors of 13 mel-frequency cepstral coefficients per frame, one every 10 ms."""
 EMBEDDING = 1024
 _FEATURES = 512
 _FRAMES_AT_ONCE = 32
-"""Frames of which the first layer's maps are in memory at once: 4.6 MB each."""
+"""Frames whose maps of the first layer are in memory at once, 4.6 MB each."""
 _PUBLISHED = {
     "netcnnaud": "speech_features",
     "netfcaud": "speech_head",
     "netcnnlip": "lip_features",
     "netfclip": "lip_head",
 }
-"""Names of the parts in the published file, and here."""
+"""Name of a part in the published file → name here."""
 _Size: TypeAlias = tuple[int, ...]
 
 
@@ -69,7 +67,7 @@ class SyncNet(nn.Module):
         """Embeddings of windows.
 
         Args:
-            cepstra: float32 [B, 13, 20], what `python_speech_features.mfcc` gives of 16-bit samples at 16 kHz.
+            cepstra: float32 [B, 13, 20], from `python_speech_features.mfcc` of 16-bit samples at 16 kHz.
 
         Returns:
             float32 [B, 1024].
@@ -79,11 +77,11 @@ class SyncNet(nn.Module):
     def embed_lips(self, faces: Tensor) -> Tensor:
         """Embeddings of every five neighbouring frames.
 
-        Only the first layer looks at more than a frame, so that all windows of a video come out of one pass.
+        Only the first layer spans several frames, so all windows of a video are computed in one pass.
 
         Args:
-            faces: uint8 BGR [T, 3, 224, 224], T ≥ 5: from the upper edge of the face box on 1.4 times its height, in
-                both directions.
+            faces: uint8 BGR [T, 3, 224, 224], T ≥ 5: the square from the upper edge of the face box down, 1.4 times as
+                high as the box, centred horizontally.
 
         Returns:
             float32 [T - 4, 1024].
@@ -98,14 +96,14 @@ class SyncNet(nn.Module):
 
 
 def load_syncnet(path: str | Path) -> SyncNet:
-    """The network with published weights, frozen, for measuring.
+    """The network with published weights, frozen.
 
     Args:
-        path: `syncnet_v2.model`, a state dict; no code in it is run.
+        path: `syncnet_v2.model`, a state dict; code in the file is not run.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no state dict of this network.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not a state dict of this network.
     """
     path = Path(path)
     if not path.is_file():
@@ -114,15 +112,17 @@ def load_syncnet(path: str | Path) -> SyncNet:
         state = torch.load(path, map_location="cpu", weights_only=True)
         renamed = {_own_name(name): value for name, value in state.items()}
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-        # PyTorch's own words end with the advice to run whatever code the file holds.
-        raise ValueError(f"{path}: no state dict, expected SyncNet's weights (syncnet_v2.model)") from error
+        # PyTorch's own message ends with the advice to run whatever code the file holds.
+        raise ValueError(
+            f"{path}: not a state dict, expected SyncNet's weights (syncnet_v2.model)"
+        ) from error
     network = SyncNet()
     try:
         network.load_state_dict(renamed)
     except RuntimeError as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{path}: another network's weights, expected SyncNet's (syncnet_v2.model): {why} …"
+            f"{path}: weights of another network, expected SyncNet's (syncnet_v2.model): {why} …"
         ) from error
     return network.eval().requires_grad_(False)
 
@@ -133,7 +133,7 @@ def _own_name(published: str) -> str:
 
 
 def checksum(path: str | Path) -> str:
-    """SHA-256 of a file of weights, for the record."""
+    """SHA-256 of a file of weights."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -13,13 +13,13 @@ from portrait.storage.epoch_sampler import Draw, EpochSampler
 
 
 class BatchedDataset(Protocol):
-    """A map-style dataset that reads several draws at once (torch's fetcher knows the method as well)."""
+    """A map-style dataset that reads several draws at once, by the method that torch's DataLoader calls too."""
 
     def __getitems__(self, draws: Sequence[Draw]) -> list[dict[str, Any]]: ...
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Items to a batch: tensors stacked, numbers and truths as a tensor, anything else as a list."""
+    """Items as a batch: tensors stacked, numbers and booleans as a tensor, anything else as a list."""
     batch: dict[str, Any] = {}
     for key, first in items[0].items():
         values = [item[key] for item in items]
@@ -35,17 +35,17 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def batches(
     dataset: BatchedDataset, sampler: EpochSampler, *, prefetch: int = 4, readers: int = 1
 ) -> Generator[dict[str, Any], None, None]:
-    """Collated batches in the sampler's order, read ahead so that a training step need not wait.
+    """Collated batches in the sampler's order, read ahead so that training steps need not wait.
 
-    By threads, not processes: Lance does not survive a fork, and decoding leaves the interpreter's lock (two threads
+    Threads read, not processes: Lance does not survive a fork, and decoding releases the GIL (two threads
     on two cores read 1.8 times as many windows as one). An error while reading is raised at the step it belongs to.
     Closing the iterator ends the threads.
 
     Args:
         dataset: `ClipWindows` or `LatentWindows`; must be safe to use from several threads.
-        sampler: which draws, in which order.
-        prefetch: batches read ahead, at least 1; as many as there are readers if those are more.
-        readers: threads, each of which reads and decodes a batch at a time.
+        sampler: the draws and their order.
+        prefetch: batches read ahead; at least 1, and at least `readers`.
+        readers: threads, each of which reads and decodes one batch at a time.
     """
     order = iter(sampler)
     with ThreadPoolExecutor(readers, thread_name_prefix="batches") as pool:

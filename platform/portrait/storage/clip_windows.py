@@ -1,8 +1,8 @@
-"""Map-style datasets over the tables: random windows of clips for the VAE, of latents for the generator.
+"""Training windows of clips for the VAE: a map-style dataset over a clips table or a folder of shards.
 
 Every random choice about an item is a function of (seed, epoch, row), so that a resumed run sees the same data.
-Decoding is confined to the frames asked for.
-Shapes: C H W of a picture, T frames after the first, K references, L latents.
+Only the frames of the window and its references are decoded.
+Letters: N frames of any kind, T frames after the first, K references, C H W of a picture.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from portrait.media.audio import decode_flac_window
 from portrait.media.random_access import decode_window
-from portrait.storage.clip_collections import Clips, open_clips
-from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS
+from portrait.storage.clip_collections import open_clips
+from portrait.storage.clips import GROUP_OF_PICTURES, SPLITS, Clips
 from portrait.storage.epoch_sampler import Draw
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
-from portrait.timing import SAMPLES_PER_FRAME, is_whole_latents
+from portrait.timing import is_whole_latents
 
 REFERENCE_REACH = 4
-"""References are drawn from the first frames of a group of pictures, this many, where the clip has enough of them."""
+"""References are drawn from this many first frames of each group of pictures, if the clip has enough of them."""
 
 
 class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
@@ -41,21 +40,21 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
         version: int | None = None,
         mix: SourceMix = EVERY_SOURCE,
     ) -> None:
-        """Opens the table and finds the rows of the split that are long enough, and of sources that may be used.
+        """Opens the table and selects the rows of the split that are long enough and whose source `mix` allows.
 
         Args:
-            uri: the clips table or folder of shards, or a collection that is open already.
-            size: side of the pictures; another size than the stored one is resized (by area when shrinking).
-            num_frames: frames of a window, 1+T.
+            uri: the clips table or folder of shards, or an open collection.
+            size: side of the pictures in pixels; clips of another size are resized (by area when shrinking).
+            num_frames: frames of a window, 1+T, where T is a multiple of 4.
             max_references: K, references of every item (training masks some of them).
-            seed: of the random choices.
+            seed: seed of the random choices.
             split: `train`, `val` or `test`; None for all rows.
             version: version of the table; None for the latest.
-            mix: which sources are used at this size; their weights are for the sampler.
+            mix: which sources are used at this size, and the weights of their rows.
 
         Raises:
             FileNotFoundError: there is no table.
-            ValueError: a number is out of range, no row of the split is long enough, or a source is not there.
+            ValueError: a number is out of range, no row of the split is long enough, or a source does not exist.
         """
         if not is_whole_latents(num_frames):
             raise ValueError(f"num_frames must be 1 + a multiple of 4, got {num_frames}")
@@ -106,37 +105,31 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
         return self.__getitems__([Draw(*draw)])[0]
 
     def __getitems__(self, draws: Sequence[Draw]) -> list[dict[str, Any]]:
-        """Items of several draws, their blobs read at once."""
-        media = self.table.read_video([self._indices[draw.row] for draw in draws])
-        return [self.item(draw, video) for draw, video in zip(draws, media, strict=True)]
+        """Items of several draws, whose clips are read at once."""
+        videos = self.read_videos(draws)
+        return [self._item(draw, video) for draw, video in zip(draws, videos, strict=True)]
 
-    def read_bytes(self, draws: Sequence[Draw]) -> list[tuple[bytes, bytes]]:
-        """(H.264 MP4, FLAC) of several draws' clips, as they are stored."""
-        return self.table.read_media([self._indices[draw.row] for draw in draws])
-
-    def read_audio(self, draws: Sequence[Draw]) -> list[torch.Tensor]:
-        """The sound of several draws' windows: float32 [640 · (1+T)] each, 16 kHz mono."""
-        media = self.table.read_audio([self._indices[draw.row] for draw in draws])
-        return [self.audio(draw, data) for draw, data in zip(draws, media, strict=True)]
+    def read_videos(self, draws: Sequence[Draw]) -> list[bytes]:
+        """The draws' whole clips, as H.264 MP4 bytes."""
+        return self.table.read_video([self._indices[draw.row] for draw in draws])
 
     def choose(self, draw: Draw) -> tuple[int, list[int]]:
-        """First frame of the window and the K reference frames of a draw."""
+        """The first frame of a draw's window, and its K reference frames."""
         rng = np.random.default_rng((self.seed, draw.epoch, draw.row))
         length = self._lengths[draw.row]
         start = int(rng.integers(0, length - self.num_frames + 1))
         outside = np.concatenate([np.arange(start), np.arange(start + self.num_frames, length)])
-        # Decoding begins at a key frame: references that lie shortly after one save most of an item's time, and where
-        # the key frames fall has nothing to do with what the clip shows.
+        # Decoding begins at a key frame, so references shortly after one save most of an item's time; where key frames
+        # fall has nothing to do with what the clip shows.
         cheap = outside[outside % GROUP_OF_PICTURES < REFERENCE_REACH]
         for candidates in (cheap, outside):
             if len(candidates) >= self.max_references:
                 return start, [int(i) for i in rng.choice(candidates, self.max_references, replace=False)]
-        # Too short a clip: one frame from each of K equal stretches of it, so that they differ as much as they can.
+        # The clip is too short: one frame from each of K equal parts of it, so that they differ as much as they can.
         edges = np.linspace(0, length, self.max_references + 1)
         return start, [min(length - 1, int(rng.uniform(a, b))) for a, b in pairwise(edges)]
 
-    def item(self, draw: Draw, video: bytes) -> dict[str, Any]:
-        """A draw's item out of its clip's H.264 MP4 bytes; see `__getitem__`."""
+    def _item(self, draw: Draw, video: bytes) -> dict[str, Any]:
         start, references = self.choose(draw)
         wanted = [*range(start, start + self.num_frames), *references]
         frames_NHWC = torch.from_numpy(_resize(decode_window(video, wanted), self.size))
@@ -147,13 +140,6 @@ class ClipWindows(torch.utils.data.Dataset[dict[str, Any]]):
             "start": start,
             "reference_frames": torch.tensor(references, dtype=torch.int64),
         }
-
-    def audio(self, draw: Draw, data: bytes) -> torch.Tensor:
-        """The sound of a draw's window out of its clip's FLAC bytes; see `read_audio`."""
-        start, _ = self.choose(draw)
-        return torch.from_numpy(
-            decode_flac_window(data, start * SAMPLES_PER_FRAME, self.num_frames * SAMPLES_PER_FRAME)
-        )
 
 
 def _resize(frames_THWC: np.ndarray, size: int) -> np.ndarray:

@@ -1,53 +1,47 @@
-"""The `clips` table: one row a clip of a talking head, its H.264 and FLAC bytes as blobs (design: "Tables").
+"""The `clips` table: one row per clip of a talking head, with its H.264 and FLAC bytes as blobs.
 
-Shapes: T frames of a clip.
+`T` is the number of frames of a clip.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import lance
 import pyarrow as pa
 
 from portrait.storage import fragments
-from portrait.storage.local_blobs import LocalBlobs, is_local
 
 SPLITS = ("train", "val", "test")
 
 CLIPS_SCHEMA = pa.schema(
     [
-        pa.field(
-            "clip_id", pa.string(), nullable=False
-        ),  # hash of the footage, the time range and the settings
+        # Hash of the footage, the time range and the settings.
+        pa.field("clip_id", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),  # name of the collection it came from
         pa.field("identity", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),  # train, val or test; by identity
         lance.blob_field("video"),  # H.264 MP4 of the portrait crop, a key frame every 16 frames
-        lance.blob_field("audio"),  # FLAC, 16 kHz mono, 640 samples a frame
+        lance.blob_field("audio"),  # FLAC, 16 kHz mono, 640 samples per frame
         pa.field("num_frames", pa.int32(), nullable=False),  # T = 1 + a multiple of 4
         pa.field("fps", pa.float32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("crop_box", pa.list_(pa.float32(), 3)),  # x0, y0, side in pixels of the footage
-        pa.field(
-            "face_boxes", pa.list_(pa.list_(pa.float32(), 4))
-        ),  # T × (x, y, w, h) in pixels of the stored video
-        pa.field(
-            "sharpness", pa.float32()
-        ),  # variance of the Laplacian of the stored face, grey levels 0 … 255
+        # T × (x, y, w, h) in pixels of the stored video.
+        pa.field("face_boxes", pa.list_(pa.list_(pa.float32(), 4))),
+        # Variance of the Laplacian of the stored face, grey levels 0 … 255.
+        pa.field("sharpness", pa.float32()),
         pa.field("motion", pa.float32()),  # mean absolute difference of neighbouring frames, grey levels
         pa.field("face_size", pa.float32()),  # median width of the face in pixels of the footage
         pa.field("face_found", pa.float32()),  # share of the examined frames with a face
         pa.field("speech_ratio", pa.float32()),  # share of the time in which someone speaks
-        pa.field("sync_confidence", pa.float32()),  # SyncNet's; null where none was given
-        pa.field(
-            "sync_offset", pa.float32()
-        ),  # frames by which the lips were late in the footage; null as above
+        pa.field("sync_confidence", pa.float32()),  # SyncNet's; null if not measured
+        # Frames by which the lips were late in the footage; null if not measured.
+        pa.field("sync_offset", pa.float32()),
         pa.field(
             "provenance",
             pa.struct(
@@ -65,19 +59,18 @@ CLIPS_SCHEMA = pa.schema(
     ]
 )
 LATER_COLUMNS = ("brightness", "other_faces")
-"""Columns that tables of earlier versions do not have: they read as null there, until the table grows."""
+"""Columns that tables of earlier versions lack; they are read as null."""
 RENAMED_COLUMNS = {"rivals": "other_faces"}
-"""Old name → name of columns that were renamed: read under the new name, and renamed when the table grows."""
+"""Old name → name of columns that were renamed; they are read under the new name, and renamed when rows are added."""
 GROUP_OF_PICTURES = 16
-"""Frames from one key frame to the next in the stored videos: short groups make random windows cheap to decode."""
+"""Frames from one key frame to the next in the stored videos; short groups make random windows cheap to decode."""
 _BLOBS = ("video", "audio")
-_LOOKING_UP = Lock()
-"""Several readers that begin together look up a column's blobs once."""
 _COLUMNS = tuple(name for name in CLIPS_SCHEMA.names if name not in _BLOBS)
+DEFAULT_COLUMNS = ("clip_id", "identity", "split", "num_frames")
 
 
 def to_batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    """Rows (a mapping each, with every column of the schema) as a record batch."""
+    """Rows as a record batch; each is a mapping with every column of the schema."""
     arrays = []
     for field in CLIPS_SCHEMA:
         values = [row[field.name] for row in rows]
@@ -95,17 +88,55 @@ def upgrade_columns(uri: str) -> None:
     dataset = lance.dataset(uri)
     renamed = {old: new for old, new in RENAMED_COLUMNS.items() if old in dataset.schema.names}
     if renamed:
-        dataset.alter_columns(*({"path": old, "name": new} for old, new in renamed.items()))
+        alterations: list[Any] = [{"path": old, "name": new} for old, new in renamed.items()]
+        dataset.alter_columns(*alterations)  # Any: Lance's annotation is of an iterable per argument
     fragments.add_missing_columns(uri, CLIPS_SCHEMA)
 
 
 def commit_clips(uri: str, written: list[str]) -> ClipTable:
-    """Makes fragments that `write_clips` returned part of the table."""
+    """Adds the fragments that `write_clips` returned to the table; see `fragments.commit`."""
     return ClipTable(fragments.commit(uri, CLIPS_SCHEMA, written))
 
 
+class Clips(ABC):
+    """A collection of clips that can be read at random: what readers need of a table, or of a folder of shards."""
+
+    @property
+    @abstractmethod
+    def num_rows(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def version(self) -> int:
+        """Changes with the content: log it with what was trained on the clips."""
+
+    @abstractmethod
+    def rows(self, columns: Sequence[str] = DEFAULT_COLUMNS) -> list[dict[str, Any]]:
+        """Columns of all clips; the position in the list is the index that `read_video` takes.
+
+        Raises:
+            ValueError: a column is unknown, or cannot be read as a column.
+        """
+
+    @abstractmethod
+    def _read(self, column: str, indices: Sequence[int]) -> list[bytes]:
+        """The column `video` or `audio` of clips, in the order of the indices."""
+
+    def read_video(self, indices: Sequence[int]) -> list[bytes]:
+        """H.264 MP4 bytes of clips, in the order of the indices."""
+        return self._read("video", indices)
+
+    def read_audio(self, indices: Sequence[int]) -> list[bytes]:
+        """FLAC bytes of clips, in the order of the indices."""
+        return self._read("audio", indices)
+
+    def read_media(self, indices: Sequence[int]) -> list[tuple[bytes, bytes]]:
+        """(video, audio) bytes of clips, in the order of the indices."""
+        return list(zip(self.read_video(indices), self.read_audio(indices), strict=True))
+
+
 @dataclass(frozen=True)
-class ClipTable:
+class ClipTable(Clips):
     """A version of the clips table, open for reading; safe to use from several threads."""
 
     dataset: lance.LanceDataset
@@ -115,8 +146,8 @@ class ClipTable:
         """Opens the table at a folder or URI.
 
         Raises:
-            FileNotFoundError: there is no table, or not in that version.
-            ValueError: what is there is no clips table.
+            FileNotFoundError: there is no table, or not in this version.
+            ValueError: it is another table, damaged, or cannot be reached.
         """
         dataset = fragments.open_dataset(str(uri), "clips", version)
         missing = [name for name in CLIPS_SCHEMA.names if name not in dataset.schema.names]
@@ -130,50 +161,21 @@ class ClipTable:
 
     @property
     def version(self) -> int:
-        """Lance's version number: log it with what was trained on it."""
+        """Lance's version number."""
         return self.dataset.version
 
-    def rows(
-        self, columns: Sequence[str] = ("clip_id", "identity", "split", "num_frames")
-    ) -> list[dict[str, Any]]:
-        """Columns of all rows in the table's order (the position in the list is the index `read_media` takes).
-
-        Raises:
-            ValueError: a column is unknown, or holds media.
-        """
+    def rows(self, columns: Sequence[str] = DEFAULT_COLUMNS) -> list[dict[str, Any]]:
+        """See `Clips.rows`."""
         for name in columns:
             if name not in _COLUMNS:
-                raise ValueError(f"column {name!r} cannot be read here; known: {', '.join(_COLUMNS)}")
+                raise ValueError(
+                    f"column {name!r} cannot be read here; expected one of {', '.join(_COLUMNS)}"
+                )
         old_names = {new: old for old, new in RENAMED_COLUMNS.items() if old in self.dataset.schema.names}
         stored = [old_names.get(name, name) for name in columns]
         rows = fragments.read_columns(self.dataset, stored)
         return [dict(zip(columns, row.values(), strict=True)) for row in rows]
 
-    def read_video(self, indices: Sequence[int]) -> list[bytes]:
-        """H.264 MP4 bytes of rows, in the order of the indices."""
-        return self._read("video", indices)
-
-    def read_audio(self, indices: Sequence[int]) -> list[bytes]:
-        """FLAC bytes of rows, in the order of the indices."""
-        return self._read("audio", indices)
-
-    def read_media(self, indices: Sequence[int]) -> list[tuple[bytes, bytes]]:
-        """(video, audio) bytes of rows, in the order of the indices."""
-        return list(zip(self.read_video(indices), self.read_audio(indices), strict=True))
-
-    @cached_property
-    def _local(self) -> dict[str, LocalBlobs]:
-        """Of the columns that were read, where their blobs lie; empty for a table elsewhere."""
-        return {}
-
     def _read(self, column: str, indices: Sequence[int]) -> list[bytes]:
-        with _LOOKING_UP:
-            if column not in self._local and is_local(self.dataset):
-                self._local[column] = LocalBlobs(self.dataset, column)
-        local = self._local.get(column)
-        found = [local.read(int(i)) if local else None for i in indices]
-        absent = [int(i) for i, data in zip(indices, found, strict=True) if data is None]
-        if absent:
-            blobs = iter(self.dataset.read_blobs(column, indices=absent, preserve_order=True))
-            found = [next(blobs)[1] if data is None else data for data in found]
-        return [data or b"" for data in found]
+        blobs = self.dataset.read_blobs(column, indices=[int(i) for i in indices], preserve_order=True)
+        return [data or b"" for _, data in blobs]

@@ -1,6 +1,6 @@
-"""The order in which training visits rows: a function of seed and epoch, resumable at any step, alike on all ranks.
+"""The order in which training visits rows: a function of seed and epoch, resumable at any step, the same for all ranks.
 
-Written here because Lance's own samplers ignore `set_epoch` and reseed the global random state.
+Lance's own samplers ignore `set_epoch` and reseed the global random state.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import numpy as np
 
 
 class Draw(NamedTuple):
-    """One visit of a row: the pair that all random choices about the item depend on."""
+    """One visit of a row; all random choices about the item are a function of it and a seed."""
 
     epoch: int
-    """Which visit it is: the epoch's number where every row is visited once an epoch."""
+    """Number of the visit: the epoch if every row is visited once per epoch."""
     row: int
 
 
 class EpochSampler:
     """Endless batches of draws; usable as a `batch_sampler` of torch's DataLoader, or with `batches`.
 
-    All ranks walk one sequence, the permutations of epoch 0, 1, 2, … one after another, in which step s of rank r takes
-    the places (s · world_size + r) · batch_size onwards. So every rank has a full batch at every step, no row is left
-    out, and tables smaller than a batch work too. With weights, rows of one weight are walked in permutations of their
-    own, and an epoch takes the next ones of each in the weights' proportion.
+    All ranks share one sequence, the permutations of epochs 0, 1, 2, … one after another. Step s of rank r takes
+    `batch_size` draws from position (s · world_size + r) · batch_size. So every rank has a full batch at every step, no
+    row is skipped, and tables smaller than a batch work too. With weights, the rows of each weight have permutations of
+    their own, and an epoch takes draws from each in proportion to the weights.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class EpochSampler:
         start_step: int = 0,
         weights: Sequence[float] | None = None,
     ) -> None:
-        """Fixes the order.
+        """Sets the order.
 
         Args:
             num_rows: rows of the dataset.
-            seed: of the order.
+            seed: seed of the order.
             rank: this worker, 0 … world_size − 1.
             world_size: number of workers.
-            batch_size: draws a step and worker.
-            start_step: first step to give: the number of steps already trained.
-            weights: how often each row is visited against the others, above 0; None for all alike.
+            batch_size: draws per step and worker.
+            start_step: number of steps already trained, which are skipped.
+            weights: relative frequency of each row, above 0; None for equal frequencies.
 
         Raises:
             ValueError: a number is out of range.
@@ -75,7 +75,7 @@ class EpochSampler:
         self.start_step = start_step
 
     def epoch_order(self, epoch: int) -> list[Draw]:
-        """The visits of an epoch in their order, `epoch_length` of them."""
+        """The `epoch_length` draws of an epoch in order."""
         if len(self._parts) == 1:
             order = np.random.default_rng((self.seed, epoch)).permutation(self.num_rows)
             return [Draw(epoch, int(row)) for row in order]
@@ -87,7 +87,7 @@ class EpochSampler:
         return [draws[i] for i in np.random.default_rng((self.seed, epoch)).permutation(len(draws))]
 
     def _walk(self, part: int, rows: np.ndarray, visits: int, epoch: int) -> Iterator[Draw]:
-        """An epoch's visits of the rows of one weight: their permutations go on where the last epoch left them."""
+        """An epoch's draws of the rows of one weight, whose permutations continue where the last epoch stopped."""
         place, end = epoch * visits, (epoch + 1) * visits
         while place < end:
             number, first = divmod(place, len(rows))
@@ -111,7 +111,7 @@ class EpochSampler:
 
 
 def _parts(weights: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Rows of each weight, and how many visits of them an epoch has: about as many in all as there are rows."""
+    """The rows of each weight, and their number of draws per epoch; in all about as many draws as rows."""
     parts = []
     for weight in np.unique(weights):
         rows = np.flatnonzero(weights == weight)

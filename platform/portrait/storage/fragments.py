@@ -1,7 +1,7 @@
 """Writing Lance tables: fragments from many processes, then one commit that makes them all visible at once.
 
-`ray.data.Dataset.write_lance` does not work with this Lance release, and a single commit at the end is what lets a
-failed run leave the table as it was. A fragment travels as JSON from the process that wrote it to the one that commits.
+With a single commit at the end, a run that fails leaves the table unchanged. Fragments travel as JSON from processes
+that write them to the one that commits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pyarrow as pa
 from lance.fragment import write_fragments as lance_write_fragments
 
 FILE_FORMAT = "2.2"
-"""Lance file format: the oldest with blob columns of the second version, the newest that is stable."""
+"""Lance file format: the first with blob columns of version 2, and the newest stable one."""
 MAX_ROWS_PER_FILE = 4096
-"""Rows of a data file; Lance's own default would bundle a million clips."""
+"""Rows per data file; Lance's default would put a million clips in one."""
 
 
 def open_dataset(uri: str, what: str, version: int | None = None) -> lance.LanceDataset:
@@ -27,12 +27,12 @@ def open_dataset(uri: str, what: str, version: int | None = None) -> lance.Lance
 
     Args:
         uri: a folder or an object store's URI.
-        what: what the caller expects there, for the message.
+        what: kind of table expected there, for the error message.
         version: an older version of the table; None for the latest.
 
     Raises:
-        FileNotFoundError: there is no table there, or not in that version.
-        ValueError: it cannot be reached or is damaged.
+        FileNotFoundError: there is no table, or not in this version.
+        ValueError: it cannot be reached, or is damaged.
     """
     try:
         return lance.dataset(uri, version=version)
@@ -43,11 +43,11 @@ def open_dataset(uri: str, what: str, version: int | None = None) -> lance.Lance
 
 
 def exists(uri: str) -> bool:
-    """Whether a committed table is there.
+    """Whether there is a committed table.
 
     Raises:
-        ValueError: that cannot be known: the place cannot be reached, or what is there is damaged. Taken for "no
-            table", the next commit would replace one.
+        ValueError: the place cannot be reached, or the table is damaged. Were that taken for "no table", the next
+            commit would replace it.
     """
     try:
         lance.dataset(uri)
@@ -58,11 +58,11 @@ def exists(uri: str) -> bool:
 
 
 def _raise_unless_missing(uri: str, error: ValueError) -> None:
-    """Lance raises the same kind of error for what is not there and for everything else."""
+    """Lance raises the same type of error for a missing table and for everything else."""
     words = " ".join(str(error).split())
     if "was not found: Not found:" not in words:
         raise ValueError(
-            f"{uri}: the table cannot be opened, it is damaged or out of reach: {words}"
+            f"{uri}: the table cannot be opened, it is damaged or cannot be reached: {words}"
         ) from error
 
 
@@ -70,10 +70,10 @@ _LANCE_FOLDERS = frozenset(("data", "_versions", "_transactions", "_deletions", 
 
 
 def check_target(uri: str) -> None:
-    """Whether a table may be written here.
+    """Makes sure that a table can be written here.
 
     Raises:
-        ValueError: a local folder is no table yet and holds something that is not Lance's.
+        ValueError: it is a local folder that is not a table and holds files that are not Lance's.
     """
     folder = Path(uri)
     if "://" in uri or not folder.is_dir() or exists(uri):
@@ -81,12 +81,12 @@ def check_target(uri: str) -> None:
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in _LANCE_FOLDERS)
     if foreign:
         raise ValueError(
-            f"{uri} holds {foreign[0]!r}, which is no part of a table: give the table a folder of its own"
+            f"{uri} holds {foreign[0]!r}, which is not part of a table: choose another folder for the table"
         )
 
 
 def write_fragments(uri: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> list[str]:
-    """Writes rows as fragments that nobody sees before `commit`; batches are consumed as they come.
+    """Writes rows as fragments, which stay invisible until `commit`; batches are consumed one by one.
 
     Returns:
         The fragments as JSON.
@@ -107,7 +107,7 @@ def write_fragments(uri: str, schema: pa.Schema, batches: Iterable[pa.RecordBatc
 
 
 def commit(uri: str, schema: pa.Schema, fragments: list[str]) -> lance.LanceDataset:
-    """Makes fragments part of the table in one step; the table comes to be with its first commit."""
+    """Adds fragments to the table in one step; the first commit creates the table."""
     metadata = [lance.FragmentMetadata.from_json(fragment) for fragment in fragments]
     if not exists(uri):
         return lance.LanceDataset.commit(uri, lance.LanceOperation.Overwrite(schema, metadata))
@@ -116,7 +116,7 @@ def commit(uri: str, schema: pa.Schema, fragments: list[str]) -> lance.LanceData
 
 
 def add_missing_columns(uri: str, schema: pa.Schema) -> None:
-    """Gives a table of an earlier version the columns that it lacks, so that it can grow; rows there have nulls."""
+    """Adds the columns that a table of an earlier version lacks, so that rows can be added; existing rows get nulls."""
     dataset = lance.dataset(uri)
     missing = [field for field in schema if field.name not in dataset.schema.names]
     if missing:
@@ -124,12 +124,12 @@ def add_missing_columns(uri: str, schema: pa.Schema) -> None:
 
 
 def read_columns(dataset: lance.LanceDataset, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Columns of all rows in the table's order; null where a table of an earlier version lacks one."""
+    """Columns of all rows in the table's order; a column that the table lacks is null."""
     stored = [name for name in columns if name in dataset.schema.names]
     rows = dataset.to_table(columns=stored or dataset.schema.names[:1]).to_pylist()
     return [{name: row.get(name) for name in columns} for row in rows]
 
 
 def remove_unreferenced(dataset: lance.LanceDataset) -> None:
-    """Deletes data files that no version holds: what a killed writer left. Only for a table with no other writer."""
+    """Deletes data files that belong to no version, which a killed writer leaves; no other writer may be running."""
     dataset.cleanup_old_versions(older_than=timedelta(days=36_500), delete_unverified=True)

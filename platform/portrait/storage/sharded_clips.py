@@ -1,7 +1,7 @@
-"""Clips straight from WebDataset shards in a folder, with random access: a trainer needs no table for them.
+"""Random access to clips in a folder of WebDataset shards, so that training on them needs no table.
 
-A tar file's headers say where each member's bytes lie, so a clip is one read at a known place. The headers are read
-once, when the shards are opened.
+The headers of a tar file say where each member's bytes are. They are read once, when the shards are opened; a clip is
+then one read at a known offset.
 """
 
 from __future__ import annotations
@@ -14,29 +14,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from portrait.storage.clip_by_clip import ClipByClip
+from portrait.storage.clips import DEFAULT_COLUMNS, Clips
 from portrait.storage.shards import INDEX, MEDIA, row_of
 
 _LARGE = frozenset((*MEDIA.values(), "face_boxes"))
-"""Columns that are not kept in memory: a hundred thousand clips must fit."""
+"""Columns that are not kept in memory, so that a hundred thousand clips fit."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a clip's media lie."""
+    """Where the media of a clip are."""
 
     shard: Path
     spans: dict[str, tuple[int, int]]
-    """First byte and length of `video` and `audio`."""
+    """Offset and length in bytes of `video` and `audio`."""
+
+    def read(self, column: str) -> bytes:
+        """The bytes of `video` or `audio`."""
+        start, length = self.spans[column]
+        with self.shard.open("rb") as file:
+            file.seek(start)
+            return file.read(length)
 
 
 @dataclass(frozen=True)
-class ShardedClips(ClipByClip):
-    """The clips of a folder of shards, in the shards' order; safe to use from several threads."""
+class ShardedClips(Clips):
+    """The clips of a folder of shards, in the order of the shards; safe to use from several threads."""
 
     folder: Path
-    version: int
-    """Checksum of the index, which holds one of all clips: other shards have another one."""
+    _version: int
     _rows: list[dict[str, Any]] = field(repr=False)
     _places: list[_Place] = field(repr=False)
 
@@ -45,49 +51,56 @@ class ShardedClips(ClipByClip):
         """Reads the headers of all shards.
 
         Raises:
-            FileNotFoundError: the folder holds other shards than those of `version`.
-            ValueError: a shard is damaged or missing, or a sample is no clip.
+            FileNotFoundError: the folder holds another version.
+            ValueError: a shard is damaged or missing, or a sample is not a clip.
         """
         text = (folder / INDEX).read_bytes()
         found = zlib.crc32(text)
         if version not in (None, found):
-            raise FileNotFoundError(f"{folder} holds version {found} of its shards, not {version}")
+            raise FileNotFoundError(
+                f"{folder}: expected version {version} of the shards, found version {found}"
+            )
         index = json.loads(text)
         rows: list[dict[str, Any]] = []
         places: list[_Place] = []
         for name in index["shards"]:
             if not (folder / name).is_file():
-                raise ValueError(f"{folder}: {name} is missing, {INDEX} names {len(index['shards'])} shards")
+                raise ValueError(
+                    f"{folder}: shard {name} is missing ({INDEX} lists {len(index['shards'])} shards)"
+                )
             for row, place in _clips_of(folder / name):
                 rows.append(row)
                 places.append(place)
         if len(rows) != index["clips"]:
-            raise ValueError(f"{folder}: {len(rows)} clips found, {INDEX} promises {index['clips']}")
+            raise ValueError(
+                f"{folder}: expected {index['clips']} clips according to {INDEX}, found {len(rows)}"
+            )
         return cls(folder, found, rows, places)
 
     @property
     def num_rows(self) -> int:
         return len(self._rows)
 
-    def rows(
-        self, columns: Sequence[str] = ("clip_id", "identity", "split", "num_frames")
-    ) -> list[dict[str, Any]]:
-        """Columns of all clips, but for `face_boxes` as `ClipTable.rows`."""
+    @property
+    def version(self) -> int:
+        """Checksum of the index, which in turn holds a checksum of all clips."""
+        return self._version
+
+    def rows(self, columns: Sequence[str] = DEFAULT_COLUMNS) -> list[dict[str, Any]]:
+        """See `Clips.rows`; `face_boxes` cannot be read."""
         for name in columns:
             if self._rows and name not in self._rows[0]:
-                raise ValueError(f"column {name!r} cannot be read here; known: {', '.join(self._rows[0])}")
+                raise ValueError(
+                    f"column {name!r} cannot be read here; expected one of {', '.join(self._rows[0])}"
+                )
         return [{name: row[name] for name in columns} for row in self._rows]
 
-    def _read(self, column: str, index: int) -> bytes:
-        place = self._places[index]
-        start, length = place.spans[column]
-        with place.shard.open("rb") as file:
-            file.seek(start)
-            return file.read(length)
+    def _read(self, column: str, indices: Sequence[int]) -> list[bytes]:
+        return [self._places[int(index)].read(column) for index in indices]
 
 
 def _clips_of(shard: Path) -> list[tuple[dict[str, Any], _Place]]:
-    """Rows without their media, and where these lie, of a shard's samples in order."""
+    """The rows of a shard's samples in order, without their media, and where these are."""
     samples: dict[str, dict[str, Any]] = {}
     spans: dict[str, dict[str, tuple[int, int]]] = {}
     try:

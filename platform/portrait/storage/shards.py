@@ -1,7 +1,7 @@
-"""The `clips` table as WebDataset shards, for trainers and machines without Lance, and back, without loss.
+"""Lossless export of the `clips` table to WebDataset shards, for machines without Lance, and import from them.
 
 A sample is `CLIP_ID.mp4` (H.264), `CLIP_ID.flac` and `CLIP_ID.json` with every other column. `index.json` beside the
-shards counts them and keeps the table's own metadata.
+shards lists them, with a checksum of the content and the table's metadata.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from portrait.storage.clips import (
 INDEX = "index.json"
 _PATTERN = "clips-%06d.tar"
 MEDIA = {"mp4": "video", "flac": "audio"}
-"""Media of a sample, by suffix: their columns in the table."""
+"""Suffix of a sample's file → column of the table."""
 _ROWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an import did."""
+    """The result of an import."""
 
     added: int
-    """Clips that are new in the table."""
+    """Clips added to the table."""
     known: int
-    """Clips that were there before, or stood twice in the shards."""
+    """Clips that were in the table before, or twice in the shards."""
     table: ClipTable
-    """The table after it."""
+    """The table after the import."""
 
 
 def export_shards(
@@ -55,29 +55,29 @@ def export_shards(
     splits: tuple[str, ...] | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Writes a table's clips as shards into a new folder, which comes to be whole or not at all.
+    """Writes the clips of a table as shards to a new folder, which appears only when it is complete.
 
     Args:
         table: the clips.
         folder: must not exist, or be empty.
-        shard_bytes: a shard ends at the first clip beyond this.
-        splits: only clips of these; None for all.
-        progress: told the clips written so far.
+        shard_bytes: a shard ends with the first clip that exceeds this size.
+        splits: splits to export; None for all.
+        progress: called with the number of clips written so far.
 
     Returns:
         The number of clips.
 
     Raises:
-        FileExistsError: the folder holds something.
-        ValueError: there is no clip to write.
+        FileExistsError: the folder is not empty.
+        ValueError: there is no clip to export.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} holds something already: give a new folder for the shards")
+        raise FileExistsError(f"{folder} is not empty: choose a new folder for the shards")
     columns = [name for name in CLIPS_SCHEMA.names if name not in MEDIA.values()]
     rows = table.rows(columns)
     chosen = [index for index, row in enumerate(rows) if splits is None or row["split"] in splits]
     if not chosen:
-        raise ValueError(f"no clip to export (splits {', '.join(splits or ('all',))})")
+        raise ValueError(f"there is no clip to export (splits: {', '.join(splits or ('all',))})")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -115,17 +115,17 @@ def export_shards(
 def import_shards(
     urls: str | Path, uri: str, *, progress: Callable[[int], object] = lambda _: None
 ) -> Imported:
-    """Adds the clips of shards to a clips table, which is made where it is missing, in one commit.
+    """Adds the clips of shards to a clips table in one commit; the table is created if there is none.
 
     Args:
         urls: a folder that `export_shards` wrote, or what WebDataset opens: a file or URL (http, https, any command
             with `pipe:`), with braces for many, as in `https://host/clips-{000000..000041}.tar`.
         uri: the table, a folder or URI.
-        progress: told the clips read so far.
+        progress: called with the number of clips read so far.
 
     Raises:
         FileNotFoundError: there are no shards.
-        ValueError: a sample is no clip, a shard is damaged or clips are missing; the table is as it was before.
+        ValueError: a sample is not a clip, a shard is damaged, or clips are missing; the table is unchanged.
     """
     index, names = _index(urls)
     fragments.check_target(uri)
@@ -149,14 +149,18 @@ def import_shards(
                 continue
             split = splits.setdefault(row["identity"], row["split"])
             if split != row["split"]:
-                raise ValueError(f"{row['identity']} is in split {row['split']} here, elsewhere in {split}")
+                raise ValueError(
+                    f"identity {row['identity']!r} is in split {row['split']} in the shards, but in {split} elsewhere"
+                )
             known.add(row["clip_id"])
             counts["added"] += 1
             yield to_batch([row])
         if index is not None and counts["read"] != index["clips"]:
-            raise ValueError(f"{urls}: {counts['read']} clips found, {INDEX} promises {index['clips']}")
+            raise ValueError(
+                f"{urls}: expected {index['clips']} clips according to {INDEX}, found {counts['read']}"
+            )
         if index is not None and content.hexdigest() != index.get("content", content.hexdigest()):
-            raise ValueError(f"{urls}: damaged, the clips are not those whose checksum is in {INDEX}")
+            raise ValueError(f"{urls}: damaged, the content does not match the checksum in {INDEX}")
 
     if existing is not None:
         upgrade_columns(uri)
@@ -165,15 +169,15 @@ def import_shards(
     if counts["added"]:
         fragments.commit(uri, schema, written)
     elif not before:
-        raise ValueError(f"{urls}: no clip found")
+        raise ValueError(f"{urls} holds no clip")
     return Imported(added=counts["added"], known=counts["read"] - counts["added"], table=ClipTable.open(uri))
 
 
 def row_of(sample: dict[str, Any]) -> dict[str, Any]:
-    """A sample's row of the table.
+    """The table row of a sample.
 
     Raises:
-        ValueError: it is no clip; says what is missing.
+        ValueError: the sample is not a clip; the message says what is missing.
     """
     where = f"{sample.get('__url__', '')}: sample {sample.get('__key__')!r}"
     missing = [name for name in ("json", *MEDIA) if name not in sample]
@@ -182,17 +186,19 @@ def row_of(sample: dict[str, Any]) -> dict[str, Any]:
     try:
         row = json.loads(sample["json"])
     except ValueError as error:
-        raise ValueError(f"{where}: its .json is none ({error})") from error
+        raise ValueError(f"{where}: its .json is not valid JSON ({error})") from error
     row = {RENAMED_COLUMNS.get(name, name): value for name, value in row.items()}
-    row = dict.fromkeys(LATER_COLUMNS) | row | {column: sample[suffix] for suffix, column in MEDIA.items()}
+    row = {**dict.fromkeys(LATER_COLUMNS), **row} | {
+        column: sample[suffix] for suffix, column in MEDIA.items()
+    }
     absent = [name for name in CLIPS_SCHEMA.names if name not in row]
     if absent:
-        raise ValueError(f"{where}: its .json lacks {absent[0]!r}")
+        raise ValueError(f"{where}: {absent[0]!r} is missing in its .json")
     return row
 
 
 def _index(urls: str | Path) -> tuple[dict[str, Any] | None, str | list[str]]:
-    """The index, where there is one, and what WebDataset is to open."""
+    """The index, if there is one, and what WebDataset opens."""
     folder = Path(urls)
     if not folder.is_dir():
         is_pattern = any(mark in str(urls) for mark in ("://", "pipe:", "{"))
@@ -207,12 +213,14 @@ def _index(urls: str | Path) -> tuple[dict[str, Any] | None, str | list[str]]:
     index = json.loads((folder / INDEX).read_text())
     gone = [name for name in index["shards"] if not (folder / name).is_file()]
     if gone:
-        raise ValueError(f"{folder}: {gone[0]} is missing, {INDEX} names {len(index['shards'])} shards")
+        raise ValueError(
+            f"{folder}: shard {gone[0]} is missing ({INDEX} lists {len(index['shards'])} shards)"
+        )
     return index, [str(folder / name) for name in index["shards"]]
 
 
 def _metadata(table: ClipTable) -> dict[str, str]:
-    """What the table keeps beside its rows: the settings its clips were cut with."""
+    """The table's metadata: the settings with which its clips were cut."""
     return {key.decode(): value.decode() for key, value in (table.dataset.schema.metadata or {}).items()}
 
 
@@ -220,12 +228,12 @@ def _check_metadata(uri: str, own: dict[str, str], theirs: dict[str, str]) -> No
     for key in own.keys() & theirs.keys():
         if json.loads(own[key]) != json.loads(theirs[key]):
             raise ValueError(
-                f"{uri} holds clips with other {key} than the shards: import them into another table"
+                f"{uri} holds clips with another {key} than the shards: import the shards into another table"
             )
 
 
 def _write(uri: str, batches: Iterator[pa.RecordBatch]) -> list[str]:
-    """Uncommitted fragments; what goes wrong in reading keeps its own words."""
+    """Writes uncommitted fragments; an error while reading `batches` is reported in its own words."""
     reasons: list[Exception] = []
 
     def watched() -> Iterator[pa.RecordBatch]:
@@ -239,7 +247,7 @@ def _write(uri: str, batches: Iterator[pa.RecordBatch]) -> list[str]:
     try:
         return fragments.write_fragments(uri, CLIPS_SCHEMA, watched())
     except OSError as error:
-        # What a table's folder holds beside its versions may be another run's, not yet committed: that stays.
+        # An existing folder may hold fragments of another run that are not committed yet: leave it alone.
         if is_new:
             shutil.rmtree(uri, ignore_errors=True)
         cause = reasons[0] if reasons else error

@@ -1,4 +1,4 @@
-"""The starter weights that ship with the package: trained by the project's own jobs on synthetic heads."""
+"""The starter weights that ship with the package, trained by the project's own jobs on synthetic heads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 
 @dataclass(frozen=True, kw_only=True)
 class StarterWeights:
-    """A VAE and a generator that belong together."""
+    """A VAE and the generator trained on its latents."""
 
     vae: Path
     """File for `checkpoints.load_vae`."""
@@ -20,7 +20,7 @@ class StarterWeights:
 
 
 def starter_weights(preset_name: str, folder: Path = WEIGHTS_FOLDER) -> StarterWeights | None:
-    """The starter weights of a preset, or None where none ship (either file missing counts as none)."""
+    """The starter weights of a preset; None unless both files ship with it."""
     vae = folder / preset_name / "vae.safetensors"
     generator = folder / preset_name / "generator.safetensors"
     if not (vae.is_file() and generator.is_file()):

@@ -12,7 +12,6 @@ import soundfile
 from portrait.media.audio import (
     Resampler,
     decode_flac,
-    decode_flac_window,
     encode_flac,
     read_audio,
     resample,
@@ -65,38 +64,6 @@ def test_flac_is_lossless_and_deterministic() -> None:
     samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")  # an independent decoder
     assert rate == 16_000
     np.testing.assert_array_equal(samples, audio)
-
-
-@pytest.mark.parametrize("noisy", [True, False])
-def test_a_stretch_is_exactly_the_samples_asked_for(noisy: bool) -> None:
-    rng = np.random.default_rng(2)
-    audio = rng.integers(-32768, 32768, 70_001) / 32768 if noisy else _tone(16_000, 70_001 / 16_000)
-    data = encode_flac(audio.astype(np.float32))
-    whole = decode_flac(data)
-    stretches = [(0, 1), (0, 70_001), (70_000, 1), (4607, 2), (4608, 4608), (1, 10_880)]
-    stretches += [(69_999, 2), (65_536, 4_465)]
-    stretches += [(int(start), 10_880) for start in rng.integers(0, 70_001 - 10_880, 20)]
-    for start, length in stretches:
-        np.testing.assert_array_equal(decode_flac_window(data, start, length), whole[start : start + length])
-
-
-def test_a_sound_of_one_block_has_stretches_too() -> None:
-    audio = np.arange(1000, dtype=np.float32) / 32768
-    np.testing.assert_array_equal(decode_flac_window(encode_flac(audio), 500, 500), audio[500:])
-
-
-@pytest.mark.parametrize(
-    ("start", "length", "said"),
-    [
-        (-1, 5, "expected start ≥ 0"),
-        (0, 0, "expected start ≥ 0 and at least one sample"),
-        (990, 11, "has no samples 990 … 1000"),
-        (5000, 1, "has no samples 5000 … 5000"),
-    ],
-)
-def test_a_stretch_outside_the_sound_is_named(start: int, length: int, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        decode_flac_window(encode_flac(np.zeros(1000, np.float32)), start, length)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_U8", "FLOAT"])

@@ -46,7 +46,7 @@ def test_fvd_is_zero_for_the_same_videos_and_the_squared_shift_for_brighter_ones
 
 
 def test_what_has_no_window_is_refused():
-    with pytest.raises(ValueError, match="24 frames is shorter than a window of 25"):
+    with pytest.raises(ValueError, match="a video of 24 frames, expected at least 25"):
         list(windows(np.zeros((24, 4, 4, 3), np.uint8)))
     with pytest.raises(ValueError, match="expected uint8"):
         list(windows(np.zeros((30, 4, 4, 3), np.float32)))  # type: ignore[arg-type]

@@ -81,7 +81,7 @@ def test_torchscript_brings_its_own_network(tmp_path):
 def test_the_checksum_is_compared(state_dict_file):
     digest = hashlib.sha256(state_dict_file.read_bytes()).hexdigest()
     assert I3DFeatures(state_dict_file, sha256=digest[:16]).id == f"rgb_imagenet.pt {digest[:12]}"
-    with pytest.raises(ValueError, match=f"{digest} found, expected 00000000"):
+    with pytest.raises(ValueError, match=f"found sha256 {digest}, expected 00000000"):
         I3DFeatures(state_dict_file, sha256="00000000")
 
 

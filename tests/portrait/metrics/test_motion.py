@@ -32,7 +32,7 @@ def test_diversity_is_the_mean_over_all_pairs() -> None:
 
 def test_one_take_or_other_lengths_are_refused() -> None:
     for takes in ([np.zeros(3, np.float32)], [np.zeros(3, np.float32), np.zeros(4, np.float32)]):
-        with pytest.raises(ValueError, match="two takes or more of one shape"):
+        with pytest.raises(ValueError, match="at least two takes of the same shape"):
             diversity(takes)
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import lance
 import pyarrow as pa
 import pytest
@@ -26,24 +28,31 @@ def test_rows_and_media_come_back_as_written(tmp_path, clip_row):
     assert table.read_media([2, 1, 1, 0]) == [(rows[i]["video"], rows[i]["audio"]) for i in (2, 1, 1, 0)]
 
 
-def test_media_are_the_same_however_the_table_is_addressed(tmp_path, clip_row, monkeypatch):
+def test_media_are_the_same_however_the_table_is_addressed(tmp_path, clip_row):
     rows = [clip_row("a"), clip_row("b", video=b"\x07" * 200_000)]
     commit_clips(str(tmp_path / "clips.lance"), write_clips(str(tmp_path / "clips.lance"), rows))
     media = [(row["video"], row["audio"]) for row in rows]
-    assert ClipTable.open(f"file://{tmp_path}/clips.lance").read_media([0, 1]) == media
-    table = ClipTable.open(str(tmp_path / "clips.lance"))
-    assert table.read_media([0, 1]) == media
-    # A local table's are read without Lance, once it is known where they lie …
-    monkeypatch.setattr(lance.LanceDataset, "read_blobs", None)
-    assert table.read_media([1, 0]) == media[::-1]
-    # … until a file is gone: then Lance is asked, and says what is wrong.
-    monkeypatch.undo()
-    table = ClipTable.open(str(tmp_path / "clips.lance"))
-    table.read_audio([0])
+    for uri in (f"file://{tmp_path}/clips.lance", str(tmp_path / "clips.lance")):
+        assert ClipTable.open(uri).read_media([0, 1]) == media
+        assert ClipTable.open(uri).read_media([]) == []
+
+
+def test_media_of_any_size_are_read_past_deleted_rows(tmp_path, clip_row):
+    # Inline, packed and in files of their own, as Lance stores them by size.
+    videos = [b"", b"small", b"\x01" * 200_000, b"\x02" * 5_000_000, b"\x03" * 70_000]
+    uri = str(tmp_path / "clips.lance")
+    commit_clips(uri, write_clips(uri, [clip_row(str(i), video=video) for i, video in enumerate(videos)]))
+    lance.dataset(uri).delete("clip_id = '1'")
+    assert ClipTable.open(uri).read_video([3, 0, 2, 1]) == [videos[i] for i in (4, 0, 3, 2)]
+
+
+def test_a_missing_file_of_media_is_an_error(tmp_path, clip_row):
+    uri = str(tmp_path / "clips.lance")
+    table = commit_clips(uri, write_clips(uri, [clip_row("a", video=b"\x07" * 200_000)]))
     for path in (tmp_path / "clips.lance" / "data").rglob("*.blob"):
         path.unlink()
     with pytest.raises(Exception, match=r"(?i)not found"):
-        table.read_video([1])
+        table.read_video([0])
 
 
 def test_fragments_are_invisible_before_the_commit(tmp_path, clip_row):
@@ -148,7 +157,8 @@ def test_a_table_of_an_earlier_version_is_read_and_grows(tmp_path, clip_row):
 def test_renamed_columns_are_read_and_the_table_grows(tmp_path, clip_row):
     uri = str(tmp_path / "clips.lance")
     commit_clips(uri, write_clips(uri, [clip_row("a", other_faces=0.5)]))
-    lance.dataset(uri).alter_columns(*({"path": new, "name": old} for old, new in RENAMED_COLUMNS.items()))
+    alterations: list[Any] = [{"path": new, "name": old} for old, new in RENAMED_COLUMNS.items()]
+    lance.dataset(uri).alter_columns(*alterations)
     assert ClipTable.open(uri).rows(("other_faces", "clip_id")) == [{"other_faces": 0.5, "clip_id": "a"}]
     upgrade_columns(uri)
     table = commit_clips(uri, write_clips(uri, [clip_row("b", other_faces=0.25)]))

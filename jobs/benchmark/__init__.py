@@ -1,0 +1,1 @@
+"""Measurements of speed and memory, one module a benchmark: `python -m jobs.benchmark NAME …`."""
