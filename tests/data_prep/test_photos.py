@@ -18,6 +18,8 @@ def landmarker(real_material: Path) -> Path:
     bundle = real_material / "weights" / "face_landmarker.task"
     if not bundle.is_file():
         pytest.skip(f"no face landmarker bundle at {bundle}")
+    if cv2.__version__ == "5.0.0":
+        pytest.skip("OpenCV 5.0.0 reads only one output of the face landmarker")
     return bundle
 
 

@@ -26,6 +26,8 @@ _RIGHT_EYE, _LEFT_EYE = 33, 263
 """The eyes' outer corners."""
 _ROUNDS = 3
 """Passes of the network; after each the square is recentred on the landmarks found."""
+_OUTPUTS = ("Identity", "Identity_1")
+"""Landmarks and score of the network."""
 _BORDER = 0.4
 """Border, as a share of the picture's side, that is added before faces are detected: the detector misses faces that
 fill the picture."""
@@ -40,7 +42,7 @@ class FaceLandmarker:
 
     Raises:
         FileNotFoundError: no file at `path`.
-        ValueError: the file is not such a bundle.
+        ValueError: the file is not such a bundle, or this OpenCV cannot read its network.
     """
 
     def __init__(self, path: str | Path, detector: FaceDetector | None = None) -> None:
@@ -56,6 +58,11 @@ class FaceLandmarker:
             raise ValueError(
                 f"{path}: expected MediaPipe's face landmarker bundle, a zip file with {_NETWORK} ({error})"
             ) from error
+        if not set(_OUTPUTS) <= set(self._net.getUnconnectedOutLayersNames()):
+            raise ValueError(
+                f"{path}: OpenCV {cv2.__version__} reads only one of this network's outputs (5.0 does, 4 does not); "
+                "install opencv-python-headless<5"
+            )
         self._detector = detector or YuNetDetector()
 
     def find(self, picture: np.ndarray) -> np.ndarray:
@@ -115,7 +122,7 @@ class FaceLandmarker:
             picture, matrix, (_INPUT, _INPUT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         self._net.setInput(np.ascontiguousarray((square.astype(np.float32) / 255).transpose(2, 0, 1)[None]))
-        points, score = self._net.forward(["Identity", "Identity_1"])
+        points, score = self._net.forward(list(_OUTPUTS))
         points = points.reshape(NUM_LANDMARKS, 3).astype(np.float64)
         back = cv2.invertAffineTransform(matrix)
         flat = points[:, :2] @ back[:, :2].T + back[:, 2]

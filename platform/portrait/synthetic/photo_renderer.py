@@ -76,10 +76,10 @@ class PhotoRenderer:
         pixels = self._board.pixels(self._source(self._points, state)).astype(np.float32)
         side = (self.size // _GRID + 2) * _GRID
         pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
-        pixels = np.ascontiguousarray(pixels[_GRID:-_GRID, _GRID:-_GRID])
-        no_map = np.empty(0, np.float32)  # both coordinates are in the first map
+        # Two maps, since OpenCV 5 shows nothing for one map with both coordinates.
+        map_x, map_y = cv2.split(pixels[_GRID:-_GRID, _GRID:-_GRID])
         # Below the texture's lower edge the shoulders are extended.
-        person = cv2.remap(sheet, pixels, no_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        person = cv2.remap(sheet, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         image = person[..., :3] + self._ground * (1 - person[..., 3:])
         return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 

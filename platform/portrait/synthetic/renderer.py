@@ -107,10 +107,9 @@ class HeadRenderer:
                 image, self._affine(self._back, state, depth=-0.35 * self.person.face_width, follow=1.0)
             )
         image = self._paint_body(image, state)
-        no_map = np.empty(0, np.float32)  # both coordinates are in the first map
-        head = cv2.remap(
-            texture, self._head_map(state), no_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-        )
+        # Two maps, since OpenCV 5 shows nothing for one map with both coordinates.
+        map_x, map_y = cv2.split(self._head_map(state))
+        head = cv2.remap(texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         return cv2.cvtColor(over(image, head), cv2.COLOR_RGBA2RGB)
 
     def locate(self, points: np.ndarray, state: FrameState) -> np.ndarray:

@@ -18,6 +18,8 @@ def landmarker(real_material: Path) -> FaceLandmarker:
     bundle = real_material / "weights" / "face_landmarker.task"
     if not bundle.is_file():
         pytest.skip(f"no face landmarker bundle at {bundle}")
+    if cv2.__version__ == "5.0.0":
+        pytest.skip("OpenCV 5.0.0 reads only one output of the face landmarker")
     return FaceLandmarker(bundle)
 
 
@@ -68,3 +70,9 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.task").write_bytes(b"not a zip file")
     with pytest.raises(ValueError, match=r"other\.task: expected MediaPipe's face landmarker bundle"):
         FaceLandmarker(tmp_path / "other.task")
+
+
+@pytest.mark.skipif(cv2.__version__ != "5.0.0", reason="only this release cannot read the network")
+def test_a_release_that_cannot_read_the_network_is_named(real_material: Path) -> None:
+    with pytest.raises(ValueError, match=r"OpenCV 5\.0\.0 reads only one .* opencv-python-headless<5"):
+        FaceLandmarker(real_material / "weights" / "face_landmarker.task")
