@@ -20,20 +20,20 @@ from portrait.storage import checkpoints
 class DistillGenerator(TrainGenerator):
     """Trains a student that samples in few steps and without guidance, from a teacher; OUTPUT/student.safetensors.
 
-    The file carries its sampling: every job and the streaming application take its few steps by themselves.
+    The file contains its sampling: every job and the streaming application use its few steps automatically.
     """
 
     teacher: Path
-    """The generator to distil; the student starts from its weights."""
+    """File of the generator to distil; the student starts from its weights."""
     student_steps: int = 4
     """Euler steps of the student, a divisor of the teacher's own."""
 
 
 def main(config: DistillGenerator) -> TrainingResult:
-    """Trains and prints where the student is."""
+    """Trains and prints the path of the student."""
     preset = presets.load(config.preset)
     if config.init != "none":
-        raise ValueError("--init: a student starts from its --teacher")
+        raise ValueError("--init must be 'none': a student starts from its --teacher")
     if config.training.rollout_share:
         raise ValueError(
             "--training.rollout-share must be 0: a student learns from its teacher on true history only"

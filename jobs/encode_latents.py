@@ -13,29 +13,29 @@ from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeLatents:
-    """Encodes every clip once, with the VAE and the speech encoder, for the generator to be trained on.
+    """Encodes every clip once, with the VAE and the speech encoder, to train the generator on.
 
-    Clips that are in the latents table already are skipped: a run that was killed goes on where it stopped.
+    Clips that are in the latents table already are skipped: a run that was killed continues where it stopped.
     """
 
     output: Path = Path("runs/tiny")
-    """Folder of the run, where the paths below are looked for by default."""
+    """Folder of the run, where the paths below are by default."""
     clips: str | None = None
-    """The clips table, a folder or URI, or a folder of shards; OUTPUT/clips.lance where not given."""
+    """The clips table, a folder or URI, or a folder of shards; OUTPUT/clips.lance by default."""
     vae: Path | None = None
-    """The VAE's file; OUTPUT/vae.safetensors where not given."""
+    """The VAE's file; OUTPUT/vae.safetensors by default."""
     latents: str | None = None
-    """The latents table to write, a folder or URI; OUTPUT/latents.lance where not given."""
+    """The latents table to write, a folder or URI; OUTPUT/latents.lance by default."""
     actors: int = 1
-    """Encoders that work at the same time."""
+    """Encoders that run at the same time."""
     gpu: bool = False
-    """Whether each encoder takes a GPU."""
+    """Whether each encoder uses a GPU."""
     sources: SourceMix = EVERY_SOURCE
-    """Which sources are encoded: those of weight 0, or of a smaller largest size than the VAE's, are left out."""
+    """Which sources are encoded: sources of weight 0, or with a maximum size below the VAE's, are skipped."""
 
 
 def main(config: EncodeLatents) -> EncodingReport:
-    """Encodes and prints what came of it."""
+    """Encodes and prints the result."""
     if config.actors < 1:
         raise ValueError(f"--actors must be at least 1, got {config.actors}")
     cluster.connect(config.actors)
@@ -49,10 +49,11 @@ def main(config: EncodeLatents) -> EncodingReport:
         mix=config.sources,
     )
     print(
-        f"encoded {report.encoded} clips, {report.skipped} were there; {report.table.num_rows} rows in the table"
+        f"encoded {report.encoded} clips, skipped {report.skipped} that were in the table already; the table has "
+        f"{report.table.num_rows} rows"
     )
     for clip_id, reason in report.failed.items():
-        print(f"  left out {clip_id}: {reason}")
+        print(f"  failed: {clip_id}: {reason}")
     return report
 
 

@@ -1,4 +1,4 @@
-"""Portrait pictures and a recording of speech to a video: the three streaming stages in one process.
+"""Makes a video from portrait pictures and recorded speech: the three stream stages in one process.
 
 python -m jobs.generate --portrait face.png --audio speech.wav --out portrait.mp4
 """
@@ -33,42 +33,43 @@ from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_o
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """Makes a talking portrait: one to three pictures and speech in, an MP4 (H.264 + AAC, 25 frames/s) out."""
+    """Makes a talking portrait: one to three image files and speech in, an MP4 (H.264 + AAC, 25 frames/s) out."""
 
     portrait: tuple[Path, ...]
-    """Pictures of the person, one to three; cropped to head and shoulders by themselves."""
+    """Image files of the person, one to three; cropped to head and shoulders automatically."""
     audio: Path
     """Any file with sound; converted to 16 kHz mono."""
     out: Path = Path("portrait.mp4")
-    """The video to write; one that is there is replaced."""
+    """The video to write; an existing file is replaced."""
     vae: Path | None = None
     """VAE weights (.safetensors); the starter weights by default."""
     generator: Path | None = None
     """Generator weights (.safetensors); the starter weights by default."""
     preset: str = "tiny"
-    """Whose starter weights to take; unused where both files are given."""
+    """Preset whose starter weights to use; ignored if both files are given."""
     seed: int = 0
     """Seed of the noise: the same seed gives the same video."""
     steps: int | None = None
-    """Euler steps; the preset's number by default."""
+    """Euler steps; the generator's own by default."""
     audio_guidance: float | None = None
-    """λ_a, guidance by the speech; the preset's by default."""
+    """λ_a, guidance scale of the speech; the generator's own by default."""
     reference_guidance: float | None = None
-    """λ_r, guidance by the pictures; the preset's by default."""
+    """λ_r, guidance scale of the references; the generator's own by default."""
     window: Literal["restart", "rolling"] | None = None
-    """After a full window of 32 latents: begin anew with the last block, or drop the first; the preset's by default."""
+    """After a full window of 32 latents: restart with the last block as context, or drop the oldest block (rolling);
+    the generator's own by default."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto: cuda if available."""
     max_minutes: float = 60.0
-    """Refuses longer recordings."""
+    """Longest recording that is accepted."""
 
 
 def main(config: GenerateConfig) -> None:
-    """Generates the video and says how fast.
+    """Generates the video and prints how fast.
 
     Raises:
-        FileNotFoundError: a picture, the recording or a model is not there.
-        ValueError: one of them is not what it should be, or the models don't belong together.
+        FileNotFoundError: an image file, the recording or a model is missing.
+        ValueError: one of them is invalid, or the models do not belong together.
     """
     audio = _read_speech(config)
     pipeline, vae_header = _load_pipeline(config)
@@ -94,7 +95,7 @@ def main(config: GenerateConfig) -> None:
 
 def _read_speech(config: GenerateConfig) -> NDArray[np.float32]:
     if not config.portrait:
-        raise ValueError("--portrait needs at least one picture, got none")
+        raise ValueError("--portrait needs at least one image file, got none")
     audio = read_audio(config.audio)
     minutes = len(audio) / SAMPLE_RATE / 60
     if minutes > config.max_minutes:
@@ -105,7 +106,7 @@ def _read_speech(config: GenerateConfig) -> NDArray[np.float32]:
 
 
 def _frames(blocks: Iterable[StreamedBlock], total: int) -> Iterator[NDArray[np.uint8]]:
-    """The pictures one by one, with a progress line, so that a long video never stands in memory."""
+    """The frames one by one, with a progress line, so that a long video is never in memory as a whole."""
     with tqdm(total=total, unit="frame", desc="generating", file=sys.stderr) as progress:
         for block in blocks:
             yield from block.frames
@@ -118,14 +119,14 @@ def _load_pipeline(config: GenerateConfig) -> tuple[PortraitPipeline, ModelHeade
     vae, generator = load_vae(vae_path), load_generator(generator_path)
     if header.preset.vae != vae_header.preset.vae or header.preset.video != vae_header.preset.video:
         raise ValueError(
-            f"{generator_path} (preset {header.preset.name!r}) was made for another VAE than {vae_path} "
+            f"{generator_path} (preset {header.preset.name!r}) was trained for another VAE than {vae_path} "
             f"(preset {vae_header.preset.name!r})"
         )
     trained_on = header.extra.get("vae_version")
     if trained_on != vae_header.latents_version:
         print(
             f"warning: the generator was trained on latents of VAE {trained_on or '(not recorded)'}, "
-            f"{vae_path} has those of {vae_header.latents_version}: pictures may look wrong",
+            f"{vae_path} has those of {vae_header.latents_version}: the video may look wrong",
             file=sys.stderr,
         )
     device = config.device
@@ -136,19 +137,20 @@ def _load_pipeline(config: GenerateConfig) -> tuple[PortraitPipeline, ModelHeade
         generator.to(device),
         vae.to(device),
         _sampling(config, header.preset.sampling),
+        # At least the streaming application's room: then the same seed gives the same video in both.
         max_references=max(len(config.portrait), 3),
     )
     return pipeline, vae_header
 
 
 def _weights(config: GenerateConfig) -> tuple[Path, Path]:
-    """The two model files, of the starter weights where none is named."""
+    """The VAE's and the generator's file: those given, or the starter weights."""
     if config.vae is not None and config.generator is not None:
         return config.vae, config.generator
-    presets.load(config.preset)  # an unknown preset is told apart from one without starter weights
+    presets.load(config.preset)  # an unknown preset is another error than one without starter weights
     starter = starter_weights(config.preset)
     if starter is None:
-        raise ValueError(f"no starter weights ship for preset {config.preset!r}: give --vae and --generator")
+        raise ValueError(f"preset {config.preset!r} has no starter weights: give --vae and --generator")
     return config.vae or starter.vae, config.generator or starter.generator
 
 

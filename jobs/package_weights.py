@@ -1,4 +1,7 @@
-"""Packs a trained pair in half precision: `python -m jobs.package_weights --vae FILE --generator FILE --output DIR`."""
+"""Packs a trained VAE and generator in half precision.
+
+python -m jobs.package_weights --vae FILE --generator FILE --output DIR
+"""
 
 from __future__ import annotations
 
@@ -16,26 +19,27 @@ HALF = torch.float16
 
 @dataclass(frozen=True, kw_only=True)
 class PackageWeights:
-    """Writes a VAE and the generator that belongs to it into one folder, in half precision: half the size.
+    """Writes a VAE and the generator that was trained on it into one folder, in half precision: half the size.
 
-    The pair is what `jobs.generate`, `jobs.serve` and `--init` take. In platform/portrait/weights/PRESET it becomes the
+    `jobs.generate`, `jobs.serve` and `--init` take these files. In platform/portrait/weights/PRESET they are the
     preset's starter weights.
     """
 
     vae: Path
-    """The VAE's file."""
+    """File of the VAE."""
     generator: Path
-    """The generator's file; it must have been trained on this VAE's latents."""
+    """File of the generator, which must have been trained on this VAE's latents."""
     output: Path
     """Folder that vae.safetensors and generator.safetensors are written to."""
 
 
 def main(config: PackageWeights) -> StarterWeights:
-    """Packs both files and prints where they are.
+    """Packs both files and prints their paths.
 
     Raises:
-        FileNotFoundError: one of them is not there.
-        ValueError: one of them is no such model, they do not belong together, or a weight does not fit half precision.
+        FileNotFoundError: one of them is missing.
+        ValueError: one of them is another kind of model, they do not belong together, or a weight exceeds half
+            precision.
     """
     vae_header, header = read_header(config.vae), read_header(config.generator)
     trained_on = header.extra.get("vae_version")
@@ -53,7 +57,7 @@ def main(config: PackageWeights) -> StarterWeights:
     written = save_model(
         packed.vae, vae, kind="vae", preset=vae_header.preset, extra=vae_header.extra, dtype=HALF
     )
-    # The generator names the packed VAE as its own: the two must still be known to belong together.
+    # The packed generator refers to the packed VAE, so that the two still belong together.
     extra = {**header.extra, "vae_version": written.latents_version}
     save_model(packed.generator, generator, kind="generator", preset=header.preset, extra=extra, dtype=HALF)
     for path in (packed.vae, packed.generator):
@@ -65,7 +69,9 @@ def _check_range(path: Path, model: torch.nn.Module) -> None:
     most = torch.finfo(HALF).max
     for name, weight in model.state_dict().items():
         if weight.is_floating_point() and not weight.abs().max() <= most:
-            raise ValueError(f"{path}: {name} holds values beyond ±{most:.0f} or no numbers at all")
+            raise ValueError(
+                f"{path}: {name} has NaN or values beyond ±{most:.0f}, the range of half precision"
+            )
 
 
 if __name__ == "__main__":

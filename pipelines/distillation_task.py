@@ -28,7 +28,7 @@ class DistillationTask(GeneratorTask):
 
     @classmethod
     def of(cls, task: GeneratorTask, student_steps: int) -> DistillationTask:
-        """Distils what `task` starts from, on its data."""
+        """Distils the generator that `task` starts from, on its data."""
         fields = {
             field.name: getattr(task, field.name)
             for field in dataclasses.fields(task)
@@ -45,7 +45,7 @@ class DistillationTask(GeneratorTask):
 
     @property
     def student_sampling(self) -> SamplingConfig:
-        """The few steps, without guidance."""
+        """The student's few steps, without guidance."""
         return dataclasses.replace(
             self.preset.sampling, steps=self.student_steps, audio_guidance=1.0, reference_guidance=1.0
         )

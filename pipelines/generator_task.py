@@ -1,5 +1,5 @@
 """Training of the generator on windows of latents, with teacher forcing (paper, "Blockwise autoregressive latent
-generation"). It reads the latents table and never decodes video, but for the clip that an evaluation shows.
+generation"). It reads the latents table and decodes no video, except the clip that an evaluation shows.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ class GeneratorTask:
     init: str | None = None
     """A generator file to start from; None for new weights."""
     vae: str | None = None
-    """The VAE file that made the latents: with it, evaluations also show and measure a generated clip."""
+    """The VAE file of the latents: with it, evaluations also show and measure a generated clip."""
     sources: SourceMix = EVERY_SOURCE
     """How often each source is visited."""
     activation_checkpointing: bool = False
-    """Recomputes each block in the backward pass instead of keeping its activations: less memory, a third more time."""
+    """Recomputes each layer in the backward pass instead of keeping its activations: less memory, a third more time."""
     evaluation_windows: int = 32
-    """Held-out windows that an evaluation takes the loss of."""
+    """Held-out windows whose loss an evaluation measures."""
     kind: str = "generator"
 
     @property
     def loss_name(self) -> str:
-        """What the held-out loss is called."""
+        """Name of the held-out loss as a metric."""
         return "flow_loss"
 
     @property
     def exported_preset(self) -> Preset:
-        """The preset that goes with the weights, with the sampling they are made for."""
+        """The preset that is stored with the weights, with the sampling that they are trained for."""
         return self.preset
 
     @property
@@ -144,12 +144,12 @@ class GeneratorTask:
         )
 
     def window_loss(self, model: nn.Module, batch: Batch, rng: torch.Generator) -> torch.Tensor:
-        """What an evaluation reports: the same quantity however the model is trained."""
+        """The loss that an evaluation reports: the same quantity however the model is trained."""
         assert isinstance(model, Generator)
         return flow_matching_loss(model, batch, config=self.training, rng=rng)[0]
 
     def evaluate(self, model: nn.Module, stage_index: int) -> Evaluation:
-        """The flow-matching loss on held-out windows; with a VAE also how a generated mouth follows the speech."""
+        """The loss on held-out windows; with a VAE also how well a generated mouth follows the speech."""
         del stage_index
         assert isinstance(model, Generator)
         metrics = {self.loss_name: self._held_out_loss(model)}

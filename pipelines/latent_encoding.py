@@ -1,7 +1,8 @@
 """Clips to the `latents` table: every clip is encoded once, by Ray Data actors (design: "Tables").
 
-A clip's own latents hold only its first frame as a picture, so K frames spread over it are encoded each as a picture:
-the generator's references. Clips that are in the table already are skipped, so a killed run goes on.
+Of a clip's latents only the first encodes a single frame. So K frames spread over the clip are also encoded as
+pictures: the generator's references. Clips that are in the table already are skipped, so that a killed run can
+be continued.
 """
 
 from __future__ import annotations
@@ -26,46 +27,47 @@ from portrait.storage import checkpoints, fragments
 from portrait.storage.clip_collections import open_clips
 from portrait.storage.latents import LatentRow, LatentTable
 from portrait.storage.mixture import EVERY_SOURCE, SourceMix
+from portrait.timing import whole_latent_frames
 
 REFERENCE_PICTURES = 8
 """K, frames of a clip that are also encoded as pictures."""
-_ROWS_A_COMMIT = 128
+_ROWS_PER_COMMIT = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingReport:
-    """What an encoding run did."""
+    """Result of an encoding run."""
 
     encoded: int
-    """Clips added to the table."""
+    """Number of clips added to the table."""
     skipped: int
-    """Clips that were in the table already."""
+    """Number of clips that were in the table already."""
     failed: dict[str, str]
-    """Clips that could not be encoded, with the reason."""
+    """Ids of clips that could not be encoded, and why."""
     table: LatentTable
-    """The table afterwards."""
+    """The table after the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings:
-    """What an encoding actor works with."""
+    """Settings of an encoding actor."""
 
     clips: str
     """URI of the clips table."""
     clips_version: int
-    """Version of it."""
+    """Version of the clips table."""
     vae_file: str
-    """The VAE."""
+    """Path of the VAE's file."""
     preset: Preset
     """The VAE file's preset: picture size and speech encoder."""
     device: str
     """`cpu` or `cuda`."""
     threads: int
-    """Arithmetic threads on the CPU."""
+    """Compute threads on the CPU."""
 
 
 class EncodeClips:
-    """Ray Data actor: row numbers of the clips table in, pickled `LatentRow`s out."""
+    """Ray Data actor: row indices of the clips table to pickled `LatentRow`s."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         if settings.device == "cpu":
@@ -85,7 +87,7 @@ class EncodeClips:
             row, error = b"", ""
             try:
                 row = pickle.dumps(self.encode(int(index)))
-            except (ValueError, OSError) as problem:  # one damaged clip must not cost the others
+            except (ValueError, OSError) as problem:  # a damaged clip does not stop the others
                 error = " ".join(str(problem).split()) or type(problem).__name__
             for name, value in (("clip_id", clip_id), ("row", row), ("error", error)):
                 encoded[name].append(value)
@@ -93,11 +95,10 @@ class EncodeClips:
 
     @torch.no_grad()
     def encode(self, index: int) -> LatentRow:
-        """One clip of the table."""
+        """Encodes one clip of the table."""
         row = self.rows[index]
         video, audio = self.table.read_media([index])[0]
-        length = int(row["num_frames"])
-        length -= (length - 1) % self.vae.config.time_factor
+        length = whole_latent_frames(int(row["num_frames"]))
         frames = decode_window(video, range(length))
         frames = np.stack([picture_at(frame, self.size) for frame in frames])
         video_1CTHW = frames_to_tensor(frames).unsqueeze(0).to(self.device)
@@ -131,15 +132,15 @@ def encode_latents(
     threads: int = 1,
     mix: SourceMix = EVERY_SOURCE,
 ) -> EncodingReport:
-    """Encodes the clips of a table that the latents table does not hold yet.
+    """Encodes the clips of a table that are not in the latents table yet.
 
     Args:
         clips: URI of the clips table.
-        vae_file: the VAE; its preset also says which speech encoder and picture size.
-        latents: URI of the latents table, made where it is missing.
-        actors: encoders at work at the same time.
-        gpu: whether each takes a GPU.
-        threads: arithmetic threads of each on the CPU.
+        vae_file: the VAE, whose preset also gives the speech encoder and the picture size.
+        latents: URI of the latents table, created if missing.
+        actors: number of encoders that run at the same time.
+        gpu: whether each uses a GPU.
+        threads: compute threads of each on the CPU.
         mix: which sources may be used at the VAE's picture size.
 
     Raises:
@@ -156,7 +157,7 @@ def encode_latents(
         done, makers = existing.clip_ids(), existing.makers()
         if makers[0] != header.latents_version:
             raise ValueError(
-                f"{latents} holds latents of VAE {makers[0]}, {vae_file} has those of {header.latents_version}: "
+                f"{latents} holds latents of VAE {makers[0]}, {vae_file} encodes those of {header.latents_version}: "
                 "write to another table"
             )
     rows = table.rows(("clip_id", "source"))
@@ -188,10 +189,10 @@ def encode_latents(
 def _encoded(
     todo: list[int], settings: EncoderSettings, actors: int, failed: dict[str, str]
 ) -> Iterator[list[LatentRow]]:
-    """Encoded rows in portions of a commit; fills `failed`."""
+    """Yields encoded rows in batches of one commit each; adds clips that fail to `failed`."""
     if not todo:
         return
-    ray.data.DataContext.get_current().enable_progress_bars = False  # they count blocks
+    ray.data.DataContext.get_current().enable_progress_bars = False  # they count Ray Data's blocks
     dataset = ray.data.from_items(todo, override_num_blocks=max(1, min(len(todo), 4 * actors))).map_batches(
         EncodeClips,
         fn_constructor_args=(settings,),
@@ -204,8 +205,8 @@ def _encoded(
         if entry["error"]:
             failed[entry["clip_id"]] = entry["error"]
             continue
-        portion.append(pickle.loads(entry["row"]))  # noqa: S301 - made by our own actors a moment ago
-        if len(portion) == _ROWS_A_COMMIT:
+        portion.append(pickle.loads(entry["row"]))  # noqa: S301 - pickled by our own actors
+        if len(portion) == _ROWS_PER_COMMIT:
             yield portion
             portion = []
     if portion:

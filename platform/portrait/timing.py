@@ -51,6 +51,11 @@ def frame_range(first_latent: int, latents: int) -> tuple[int, int]:
     return first, frames_of_latents(first_latent + latents)
 
 
+def block_of_frame(frame: int) -> int:
+    """Number of the block that contains a frame."""
+    return (frame + FRAMES_PER_BLOCK - FIRST_BLOCK_FRAMES) // FRAMES_PER_BLOCK
+
+
 def block_frame_range(block: int) -> tuple[int, int]:
     """First frame, and the frame after the last one, of a block of the stream."""
     return frame_range(block * LATENTS_PER_BLOCK, LATENTS_PER_BLOCK)

@@ -100,7 +100,7 @@ def test_models_of_different_presets_are_refused(config, tmp_path):
     other = tmp_path / "generator.safetensors"
     wider = replace(TINY, vae=replace(TINY.vae, residual_resampling=False))
     save_model(other, Generator(TINY.generator), kind="generator", preset=wider)
-    with pytest.raises(ValueError, match="was made for another VAE"):
+    with pytest.raises(ValueError, match="was trained for another VAE"):
         generate.main(replace(config, generator=other))
     assert not config.out.exists()
 

@@ -13,6 +13,7 @@ from portrait.timing import (
     FRAMES_PER_BLOCK,
     FRAMES_PER_LATENT,
     block_frame_range,
+    block_of_frame,
     frame_range,
     frames_of_latents,
     frames_of_samples,
@@ -28,6 +29,12 @@ def test_blocks_follow_each_other_without_gap():
         assert block_frame_range(block)[1] == block_frame_range(block + 1)[0]
         assert block_frame_range(block + 1) == (16 * block + 13, 16 * block + 29)
     assert (FIRST_BLOCK_FRAMES, FRAMES_PER_BLOCK) == (13, 16)
+
+
+def test_every_frame_lies_in_its_block():
+    for frame in range(100):
+        first, after = block_frame_range(block_of_frame(frame))
+        assert first <= frame < after
 
 
 def test_latents_are_the_first_frame_and_groups_of_four():

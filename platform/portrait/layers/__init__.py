@@ -1,1 +1,1 @@
-"""What the networks are built of: causal convolution, resampling, rotary positions."""
+"""Building blocks of the networks: causal convolution, resampling, rotary positions."""

@@ -1,7 +1,7 @@
 """Convolution that is causal in time, over a whole clip or piece by piece.
 
 Shapes: B batch, C channels, T frames, H × W pixels. Activations are [B, C, T, H, W] in `channels_last_3d` memory, where
-a convolution without temporal extent is a 2-D one over B·T pictures at no copy.
+a convolution without temporal extent is a 2-D one over B·T pictures, without a copy.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 @dataclass
 class History:
-    """What the causal layers of one network remember of a stream: the state of streaming encode and decode.
+    """The state of streaming encoding or decoding: what the causal layers of one network remember of a stream.
 
-    A whole clip is processed with a fresh history (or none); a stream passes the same one with every piece.
+    A whole clip is processed with a new history or without one; a stream passes the same one with every piece.
     """
 
     at_start: bool = True
@@ -27,7 +27,7 @@ class History:
     """Last inputs of each convolution with temporal extent, [B, C, kernel − 1, H, W], by the layer's name."""
 
     def copy(self) -> History:
-        """A history that goes on independently of this one (the tensors themselves are never written to)."""
+        """An independent copy (tensors are shared, since they are never modified in place)."""
         return History(self.at_start, dict(self.past))
 
     def to(self, device: torch.device | str) -> History:
@@ -36,7 +36,7 @@ class History:
 
     @property
     def num_bytes(self) -> int:
-        """Memory that the remembered inputs take."""
+        """Memory of the remembered inputs."""
         return sum(past.numel() * past.element_size() for past in self.past.values())
 
 
@@ -51,9 +51,9 @@ def unfold_time(x_NCHW: Tensor, batch: int) -> Tensor:
 
 
 class CausalConv3d(nn.Module):
-    """kernel_time × 3 × 3 convolution whose output at a frame sees that frame and `kernel_time − 1` before it.
+    """kernel_time × 3 × 3 convolution whose output at a frame sees that frame and the `kernel_time − 1` before it.
 
-    Before the first frame stands its own repetition, so that a still picture is a video at rest.
+    The first frame is preceded by copies of itself, so that a picture is treated like a video at rest.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_time: int) -> None:
@@ -80,11 +80,11 @@ class CausalConv3d(nn.Module):
 
 @torch.no_grad()
 def delta_orthogonal_(layer: CausalConv3d, gain: float) -> None:
-    """Starts a convolution without temporal extent as an orthogonal map of each pixel's channels.
+    """Initialises a convolution without temporal extent as an orthogonal map of each pixel's channels.
 
-    Delta-orthogonal initialisation (Xiao et al. 2018, arXiv 1806.05393), times `gain`. What is
-    linear in an auto-encoder then begins well conditioned: detail passes from the first steps on, where random kernels
-    take thousands of steps to let more than a blur through.
+    Delta-orthogonal initialisation (Xiao et al. 2018, arXiv 1806.05393), times `gain`. The linear part of an
+    auto-encoder then starts well conditioned: detail passes from the first steps on, where random kernels need
+    thousands of steps to let more than a blur through.
     """
     kernel = layer.conv.weight
     matrix = nn.init.orthogonal_(torch.empty(kernel.shape[:2], device=kernel.device), gain)
@@ -94,7 +94,7 @@ def delta_orthogonal_(layer: CausalConv3d, gain: float) -> None:
 
 
 def name_layers(network: nn.Module) -> None:
-    """Gives every causal convolution of a network the name under which a `History` keeps its past."""
+    """Gives every causal convolution of a network the name under which a `History` stores its past inputs."""
     for name, layer in network.named_modules():
         if isinstance(layer, CausalConv3d):
             layer.key = name
@@ -123,11 +123,11 @@ class ResidualBlock(nn.Module):
         self.conv2 = CausalConv3d(channels, channels, kernel_time=1)
         self.activation_checkpointing = False
         with torch.no_grad():
-            # A block begins close to the identity, so that a deep stack begins as its shortcuts.
+            # A block starts close to the identity, so that a deep stack starts as its shortcuts.
             self.conv2.conv.weight.mul_(0.1)
 
     def forward(self, x_BCTHW: Tensor, history: History | None = None) -> Tensor:
-        # With a history a second run would begin where the first one ended.
+        # With a history, the recomputation would start where the first pass ended.
         if self.activation_checkpointing and history is None and torch.is_grad_enabled():
             return checkpoint(self._forward, x_BCTHW, None, use_reentrant=False)
         return self._forward(x_BCTHW, history)

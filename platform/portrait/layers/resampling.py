@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from portrait.layers.causal_conv import CausalConv3d, History, delta_orthogonal_
 
 MAIN_GAIN = 0.5
-"""Gain of a main branch at the start: beside the shortcut, whose own is 1, it neither drowns nor swells the signal."""
+"""Initial gain of a main branch: beside the shortcut, whose gain is 1, it neither drowns nor amplifies the signal."""
 
 
 def pixel_unshuffle3d(x_BCTHW: Tensor, time: int, space: int) -> Tensor:
-    """[B, C, T·r_t, H·r_s, W·r_s] → [B, C·r_t·r_s², T, H, W]; channel c's neighbours stay side by side."""
+    """[B, C, T·r_t, H·r_s, W·r_s] → [B, C·r_t·r_s², T, H, W]; channels made of channel c stay adjacent."""
     return rearrange(x_BCTHW, "b c (t rt) (h rh) (w rw) -> b (c rt rh rw) t h w", rt=time, rh=space, rw=space)
 
 
@@ -30,7 +30,7 @@ def pixel_shuffle3d(x_BCTHW: Tensor, time: int, space: int) -> Tensor:
 
 
 def match_channels(x_BCTHW: Tensor, channels: int) -> Tensor:
-    """Averages groups of neighbouring channels, or repeats each channel, to have `channels` of them.
+    """Averages groups of neighbouring channels, or repeats each channel, to get `channels` of them.
 
     Raises:
         ValueError: neither number divides the other.
@@ -46,7 +46,7 @@ def match_channels(x_BCTHW: Tensor, channels: int) -> Tensor:
 
 def _check_shortcut(have: int, channels: int) -> None:
     if have % channels and channels % have:
-        raise ValueError(f"a shortcut from {have} to {channels} channels needs one to divide the other")
+        raise ValueError(f"a shortcut from {have} to {channels} channels: one number must divide the other")
 
 
 class Downsample(nn.Module):
@@ -92,7 +92,7 @@ class Upsample(nn.Module):
 
 
 class TemporalStep(nn.Module):
-    """A temporal `Downsample` or `Upsample` that the clip's first frame goes around."""
+    """A temporal `Downsample` or `Upsample` that the clip's first frame bypasses."""
 
     def __init__(self, step: Downsample | Upsample) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ def resample_up(
 
 
 def run_steps(steps: nn.ModuleList, x_BCTHW: Tensor, history: History | None) -> Tensor:
-    """Applies the steps that `resample_down` or `resample_up` made."""
+    """Applies the steps of `resample_down` or `resample_up`."""
     for step in steps:
         x_BCTHW = step(x_BCTHW, history) if isinstance(step, TemporalStep) else step(x_BCTHW)
     return x_BCTHW

@@ -1,6 +1,6 @@
 """Rotary position embedding over any number of axes (RoFormer; the paper uses three for the generator, D_ref two).
 
-The channels of a head are split over the axes; each axis turns its own pairs of channels by position × frequency.
+The channels of a head are split over the axes; each axis rotates its own pairs of channels by position × frequency.
 Shapes: `L` tokens, `A` axes, `D` channels of a head.
 """
 
@@ -13,18 +13,18 @@ from torch import Tensor
 
 
 def rotary_angles(positions: Tensor, dims: Sequence[int], base: float) -> Tensor:
-    """The angle by which every pair of channels turns at every position.
+    """The angle by which every pair of channels is rotated at every position.
 
     Args:
         positions: [..., L, A], coordinates of the tokens; any real numbers.
         dims: channels for each of the A axes, even; their sum is the head's D.
-        base: the slowest pair of an axis turns about once in 2π·base positions.
+        base: the slowest pair of an axis rotates about once in 2π·base positions.
 
     Returns:
         float32 [..., L, D/2].
     """
     if positions.shape[-1] != len(dims):
-        raise ValueError(f"positions have {positions.shape[-1]} axes, dims name {len(dims)}")
+        raise ValueError(f"positions have {positions.shape[-1]} axes, dims has {len(dims)}")
     if any(dim % 2 for dim in dims):
         raise ValueError(f"channels of every axis must be even, got {tuple(dims)}")
     angles = []
@@ -35,7 +35,7 @@ def rotary_angles(positions: Tensor, dims: Sequence[int], base: float) -> Tensor
 
 
 def apply_rotary(x: Tensor, angles: Tensor) -> Tensor:
-    """Turns neighbouring channels (2i, 2i+1) of `x` by `angles`.
+    """Rotates neighbouring channels (2i, 2i+1) of `x` by `angles`.
 
     Args:
         x: [..., L, D], queries or keys.

@@ -1,4 +1,4 @@
-"""Presets: complete, typed descriptions of a system. `tiny` runs on a laptop, `paper` is the paper's."""
+"""Presets: complete, typed configurations of a system. `tiny` runs on a laptop, `paper` has the paper's sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A preset: one typed value that describes the video, the model and its training whole."""
+"""A preset: one typed value that completely describes the video, the models and their training."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from dataclasses import dataclass
 from portrait.generator.config import GeneratorConfig, SamplingConfig
 from portrait.presets.training import GeneratorTrainingConfig, VAETrainingConfig
 from portrait.speech.config import SpeechConfig
+from portrait.timing import FRAMES_PER_LATENT
 from portrait.vae.config import VAEConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """What a portrait video is."""
+    """Size and length of the portrait videos."""
 
     size: int
-    """Side of the square picture in pixels (paper: 512)."""
+    """Side of the square frames in pixels (paper: 512)."""
     max_clip_seconds: float = 10.0
     """Longest clip of the training data (paper: 10 s)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Everything that tells one trained system from another, but for its weights."""
+    """The complete configuration of a system: everything but its weights."""
 
     name: str
-    """What `presets.load` knows it by."""
+    """The name under which `presets.load` finds it."""
     video: VideoConfig
-    """Size of the pictures, length of the clips."""
+    """Size and length of the videos."""
     vae: VAEConfig
     """The video VAE."""
     speech: SpeechConfig
@@ -46,6 +47,10 @@ class Preset:
             raise ValueError(
                 f"video.size must be a multiple of the VAE's spatial factor {self.vae.space_factor}, "
                 f"got {self.video.size}"
+            )
+        if self.vae.time_factor != FRAMES_PER_LATENT:
+            raise ValueError(
+                f"vae: the levels must divide time by {FRAMES_PER_LATENT} in all, got {self.vae.time_factor}"
             )
         latent_size = self.video.size // self.vae.space_factor
         if self.generator.latent_size != latent_size:

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to plain JSON values and back: how a configuration travels inside a checkpoint."""
+"""Frozen dataclasses to plain JSON values and back: how a configuration is stored in a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[T], data: dict[str, Any], *, path: str = "") -> T:
-    """The configuration that `to_dict` made `data` of.
+    """The configuration that `to_dict` turned into `data`.
 
     Raises:
-        ValueError: a field is unknown, missing or of the wrong kind; names its dotted path.
+        ValueError: a field is unknown, missing or of the wrong kind; the message names its dotted path.
     """
     hints = typing.get_type_hints(cls)
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def from_dict(cls: type[T], data: dict[str, Any], *, path: str = "") -> T:
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ValueError(f"{path} must be a table of fields, got {value!r}")
+            raise ValueError(f"{path} must be an object with fields, got {value!r}")
         return from_dict(typing.cast("type", hint), value, path=f"{path}.")
     origin = typing.get_origin(hint)
     if origin is tuple:

@@ -1,7 +1,7 @@
 """`tiny`: the whole system at 128², small enough to train and stream on two CPU cores.
 
 It differs from `paper` in numbers only: the same 64× in space and 4× in time to 64 channels (768×), with narrow levels
-and a stem that folds 4×4 pixels, since full-resolution convolutions would take most of the arithmetic.
+and a stem that folds 4×4 pixels, since convolutions at full resolution would take most of the arithmetic.
 """
 
 from portrait.generator.config import GeneratorConfig, SamplingConfig
@@ -59,7 +59,7 @@ TINY = Preset(
             VAETrainingStage(size=128, num_frames=5, steps=4_000, batch_size=6, learning_rate=1e-3),
             VAETrainingStage(size=128, num_frames=17, steps=800, batch_size=2, learning_rate=4e-4),
         ),
-        # In the place of LPIPS, whose backbone's weights do not ship: L1 alone leaves what moves where it was.
+        # Instead of LPIPS, whose backbone's weights do not ship: with L1 alone, what moves stays where it was.
         l2_weight=5.0,
         motion_weight=30.0,
         colour_jitter=0.3,

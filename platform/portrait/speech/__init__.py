@@ -9,11 +9,11 @@ from portrait.speech.log_mel import LogMelEncoder
 
 
 def build_speech_encoder(config: SpeechConfig, *, device: str = "cpu") -> SpeechEncoder:
-    """The encoder that a preset names.
+    """The speech encoder of a preset.
 
     Raises:
         ValueError: `wav2vec2` without weights.
-        FileNotFoundError: the weights' folder holds no model.
+        FileNotFoundError: the weights' folder contains no model.
     """
     if config.encoder == "log_mel":
         return LogMelEncoder(

@@ -1,4 +1,4 @@
-"""Configuration of the frozen speech encoder that turns 16 kHz audio into one feature vector a video frame."""
+"""Configuration of the frozen speech encoder that turns 16 kHz audio into one feature vector per video frame."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The trainable temporal embedder (paper, "Blockwise autoregressive latent generation"): speech features at the
-frame rate to one vector a latent step.
+"""The trainable temporal embedder (paper, "Blockwise autoregressive latent generation"): speech features at the frame
+rate to one vector per latent step.
 
 One MLP for the clip's first frame (latent 0), one for every group of four frames 4j−3 … 4j (latent j ≥ 1).
 Shapes: `B` batch, `T` frames, `L` latents, `F` speech feature channels, `E` embedding channels.
@@ -30,9 +30,9 @@ class SpeechEmbedder(nn.Module):
         """Embeds a window.
 
         Args:
-            features: [B, T, F] with T = 1 + 4(L−1), or T = 4L, where in windows that begin with the clip's first
-                frame that frame stands at index 3 and what lies before it is not looked at. A window that goes on in
-                the middle of a clip needs 4L frames; from 1 + 4(L−1) its first group repeats its only known frame.
+            features: [B, T, F] with T = 4L, where in windows that begin with the clip's first frame that frame is at
+                index 3 and what precedes it is ignored; or T = 1 + 4(L−1). A window in mid-clip needs 4L frames; given
+                1 + 4(L−1), its first group repeats its only known frame.
             is_first: [B] bool (or one bool for all), whether latent 0 of the window is the clip's first frame.
 
         Returns:

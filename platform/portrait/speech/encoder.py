@@ -1,8 +1,10 @@
-"""What a speech encoder is, and the stream that makes offline and streaming features one and the same.
+"""The interface of speech encoders, and the stream that makes offline and streaming features equal.
 
-An encoder turns 16 kHz audio into one feature vector a video frame (25/s). It says which samples it needs for a range
-of frames; `SpeechStream` keeps just those, and `SpeechEncoder.features` is nothing but a stream that is given all
-audio at once. So training and streaming can't see different numbers.
+An encoder turns 16 kHz audio into one feature vector per video frame (25/s). It says which samples it needs for a range
+of frames; `SpeechStream` keeps only those, and `SpeechEncoder.features` is a stream that receives all audio at once. So
+training and streaming cannot see different numbers.
+
+Shapes: S samples, n frames, dim channels of a frame's features.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ SHORTEST_AUDIO = SAMPLE_RATE // 40
 
 
 def check_samples(samples: NDArray[np.generic], name: str = "audio") -> Samples:
-    """Mono float32 samples, or a clear error.
+    """Checks that audio is mono, floating point and finite; returns it as float32.
 
     Raises:
         ValueError: they are not one-dimensional, not floating point, or not finite.
@@ -33,12 +35,12 @@ def check_samples(samples: NDArray[np.generic], name: str = "audio") -> Samples:
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"{name} must be floating point in [-1, 1], got {samples.dtype}")
     if not np.isfinite(samples).all():
-        raise ValueError(f"{name} holds NaN or infinite samples")
+        raise ValueError(f"{name} contains NaN or infinite samples")
     return samples.astype(np.float32, copy=False)
 
 
 class SpeechEncoder(ABC):
-    """Audio to features [frames, dim], frozen."""
+    """Audio to features [n, dim], with frozen weights."""
 
     dim: int
     """Channels of a frame's features."""
@@ -79,7 +81,7 @@ class SpeechEncoder(ABC):
         return end_frame * SAMPLES_PER_FRAME + self.look_ahead_samples
 
     def stream(self, state: SpeechStreamState | None = None) -> SpeechStream:
-        """A new stream, or one that goes on from an exported state."""
+        """A new stream, or one that continues from an exported state."""
         return SpeechStream(self, state or SpeechStreamState())
 
     def features(self, audio: NDArray[np.generic], num_frames: int | None = None) -> NDArray[np.float32]:
@@ -87,7 +89,7 @@ class SpeechEncoder(ABC):
 
         Args:
             audio: float [S], 16 kHz mono in [−1, 1].
-            num_frames: frames to return, ⌈S/640⌉ by default; beyond the audio's end there is silence.
+            num_frames: frames to return, ⌈S/640⌉ by default; after the audio's end there is silence.
 
         Returns:
             float32 [num_frames, dim].
@@ -100,7 +102,7 @@ class SpeechEncoder(ABC):
             raise ValueError(f"audio must have at least {SHORTEST_AUDIO} samples (25 ms), got {len(samples)}")
         frames = frames_of_samples(len(samples)) if num_frames is None else num_frames
         stream = self.stream()
-        # In pieces, so that an hour's spectra never stand in memory at once.
+        # In pieces, so that an hour's spectra are never in memory at once.
         piece = 30 * SAMPLE_RATE
         parts = [stream.push(samples[at : at + piece]) for at in range(0, len(samples), piece)]
         parts.append(stream.finish(frames))
@@ -109,14 +111,14 @@ class SpeechEncoder(ABC):
 
 @dataclass(kw_only=True)
 class SpeechStreamState:
-    """All that a stream remembers."""
+    """The complete state of a stream."""
 
     samples: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
     """Audio that later frames still depend on, from `start` on."""
     start: int = 0
     """Absolute index of samples[0]."""
     next_frame: int = 0
-    """First frame whose features were not yet returned."""
+    """First frame whose features have not been returned yet."""
 
 
 class SpeechStream:
@@ -128,11 +130,11 @@ class SpeechStream:
 
     @property
     def received(self) -> int:
-        """Samples that came so far."""
+        """Samples received so far."""
         return self.state.start + len(self.state.samples)
 
     def push(self, samples: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Takes audio (any length, also none) and returns the features [n, dim] of the frames that are now ready."""
+        """Takes audio of any length, also 0, and returns the features [n, dim] of the frames that are now ready."""
         self.state.samples = np.concatenate((self.state.samples, check_samples(samples)))
         end = self.state.next_frame
         while self.encoder.needed_to(self.encoder.chunk_end(end)) <= self.received:
@@ -140,11 +142,11 @@ class SpeechStream:
         return self._encode(end)
 
     def finish(self, num_frames: int | None = None) -> NDArray[np.float32]:
-        """The audio is over: the features of the remaining frames, with silence after the last sample.
+        """Ends the audio and returns the features of the remaining frames, with silence after the last sample.
 
         Args:
-            num_frames: frames of the whole stream, ⌈S/640⌉ of the S samples received by default; frames that `push`
-                returned already are not taken back.
+            num_frames: frames of the whole stream, ⌈S/640⌉ of the S samples received by default; frames that
+                `push` has returned already are not returned again.
         """
         frames = frames_of_samples(self.received) if num_frames is None else num_frames
         first = end = self.state.next_frame

@@ -2,9 +2,9 @@
 
 A frame has `subframes` spectra of 25 ms (Hann, 512-point, power, Slaney's mel scale and normalisation up to 8 kHz).
 They are spread evenly over the frame's own 40 ms and its look-ahead and end where the look-ahead ends, so that a frame
-hears its own time as well as what comes: without look-ahead one every 10 ms, with 80 ms one every 30 ms, which
-neighbouring frames interleave to a grid of 10 ms. (Spectra 10 ms apart, moved by the whole look-ahead, would hear
-nothing of a group's first 65 ms.)
+covers its own time as well as what follows: without look-ahead one every 10 ms, with 80 ms one every 30 ms, which
+neighbouring frames interleave to a grid of 10 ms. (Spectra 10 ms apart, shifted by the whole look-ahead, would miss a
+group's first 65 ms.)
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from portrait.speech.encoder import Samples, SpeechEncoder
 from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 WINDOW = SAMPLE_RATE // 40
+"""Samples of an analysis window: 25 ms."""
 FFT = 512
 FLOOR = 1e-5
+"""Added to the power before the logarithm."""
 
 
 def mel_of_hertz(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -56,7 +58,7 @@ class LogMelEncoder(SpeechEncoder):
         last = SAMPLES_PER_FRAME + self.look_ahead_samples - WINDOW
         self._offsets = last - hop * np.arange(subframes)[::-1]
         self.left_context_samples = max(0, -int(self._offsets[0]))
-        # In float64: a frame's features then don't depend on how many are computed together, to 1e-9.
+        # In float64: then a frame's features do not depend on how many are computed together, to 1e-9.
         self._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
         self._filters = mel_filters(mel_bins)
 
@@ -74,5 +76,5 @@ class LogMelEncoder(SpeechEncoder):
         windows = padded[begins[..., None] + np.arange(WINDOW)] * self._window
         power = np.abs(np.fft.rfft(windows, FFT)) ** 2
         log_mel = np.log(power @ self._filters.T + FLOOR)
-        # Silence lies at -1.4, loud speech around 2.
+        # Silence is at -1.4, loud speech around 2.
         return ((log_mel + 6) / 4).reshape(end_frame - first_frame, self.dim).astype(np.float32)

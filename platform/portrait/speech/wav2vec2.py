@@ -1,6 +1,6 @@
 """A frozen wav2vec 2.0 / HuBERT-family encoder (the paper's "pretrained audio encoder"; its name is not published).
 
-The model attends to all it is given, so a stream can't equal a pass over a whole utterance. Features are therefore
+The model attends to all of its input, so a stream cannot equal a pass over a whole utterance. Features are therefore
 defined chunk by chunk, offline as in a stream: a chunk is a block of the generator (frames 0 … 12, then 16 each); the
 model sees it with a fixed left context and look-ahead, and its 50 features a second are interpolated to the frames.
 """
@@ -16,15 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from portrait.speech.encoder import Samples, SpeechEncoder
-from portrait.timing import FRAMES_PER_LATENT, SAMPLE_RATE, SAMPLES_PER_FRAME
+from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME, block_frame_range, block_of_frame
 
-CHUNK_LATENTS = 4
 RECEPTIVE_FIELD = 400
+"""Samples that a hidden state sees."""
 STRIDE = 320
+"""Samples from one hidden state to the next: 50 a second."""
 
 
 class Wav2Vec2Encoder(SpeechEncoder):
-    """Last hidden states of a speech model of transformers, resampled to 25 a second."""
+    """Last hidden states of a speech model of the transformers library, resampled to 25 a second."""
 
     def __init__(
         self,
@@ -47,8 +48,8 @@ class Wav2Vec2Encoder(SpeechEncoder):
         strides = getattr(self.model.config, "conv_stride", None)
         if strides is None or int(np.prod(strides)) != STRIDE:
             raise ValueError(
-                f"speech.weights: {weights!r} must be a model of raw 16 kHz audio with 50 features a second, "
-                f"got strides {strides}"
+                f"speech.weights: {weights!r} must be a model of raw 16 kHz audio with 50 features a second (strides "
+                f"whose product is {STRIDE}), got strides {strides}"
             )
         self.device = torch.device(device)
         self.dim = int(self.model.config.hidden_size)
@@ -59,8 +60,7 @@ class Wav2Vec2Encoder(SpeechEncoder):
 
     def chunk_end(self, first_frame: int) -> int:
         """Chunks are the generator's blocks: 13 frames, then 16 each."""
-        size = CHUNK_LATENTS * FRAMES_PER_LATENT
-        return (first_frame + FRAMES_PER_LATENT - 1) // size * size + size - FRAMES_PER_LATENT + 1
+        return block_frame_range(block_of_frame(first_frame))[1]
 
     def encode_chunks(
         self, samples: Samples, start: int, first_frame: int, end_frame: int
@@ -91,7 +91,7 @@ class Wav2Vec2Encoder(SpeechEncoder):
 
 
 def _wants_normalised_audio(folder: Path) -> bool:
-    """What the model's feature extractor says; wav2vec 2.0's default, True, where it has none at hand."""
+    """What the model's feature extractor says; without one, wav2vec 2.0's default, True."""
     file = folder / "preprocessor_config.json"
     return not file.is_file() or bool(json.loads(file.read_text()).get("do_normalize", True))
 

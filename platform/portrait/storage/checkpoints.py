@@ -1,6 +1,7 @@
-"""Exported models: safetensors whose metadata holds the whole configuration, so that the file alone is enough.
+"""Exported models: safetensors files whose metadata contains the whole configuration, so that the file is enough.
 
-The file knows nothing of DeepSpeed or of the number of ranks; it is what evaluation and serving load.
+It does not depend on DeepSpeed or the number of ranks; evaluation and serving load it. Files of earlier releases
+load as well (`storage.migrations`).
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ _METADATA_KEY = "portrait"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelHeader:
-    """What a model file says about itself."""
+    """The description in a model file."""
 
     kind: str
     """`vae` or `generator`."""
     preset: Preset
     """The configuration the model was built and trained with."""
     extra: dict[str, Any]
-    """JSON values that its maker added: steps, figures, the versions of what it was trained on."""
+    """Further JSON values: training steps, metrics, the versions of what it was trained on."""
     version: str
     """First 12 hexadecimal digits of the file's SHA-256."""
 
@@ -60,16 +61,16 @@ def save_model(
     extra: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> ModelHeader:
-    """Writes a model and its configuration to one file, at once or not at all.
+    """Writes a model and its configuration to one file, atomically.
 
     Args:
-        path: a `.safetensors` file; its folder is made where missing, a file that is there is replaced.
+        path: a `.safetensors` file; its folder is created if missing, an existing file is replaced.
         module: the model; its whole state dictionary is written.
         kind: `vae` or `generator`.
         preset: the preset whose `.vae` or `.generator` built the module.
-        extra: JSON values to keep with it.
-        dtype: stores weights of two and more dimensions in this type (say `torch.float16`); scales, biases and
-            statistics stay as they are, since they are small and sensitive.
+        extra: JSON values to store with it.
+        dtype: stores weights of two and more dimensions in this type (such as `torch.float16`); scales, biases and
+            statistics are stored as they are, since they are small and sensitive.
 
     Raises:
         ValueError: `kind` is unknown.
@@ -80,7 +81,7 @@ def save_model(
     state = {name: _stored(tensor, dtype) for name, tensor in module.state_dict().items()}
     config = {"kind": kind, "preset": to_dict(preset), "extra": extra or {}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own for each writer: two that write at the same time must not share a half-written file.
+    # A temporary name for each writer: two that write at the same time must not share a half-written file.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -97,7 +98,7 @@ def read_header(path: str | Path) -> ModelHeader:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no model of this project, or of an incompatible release.
+        ValueError: the file is not a model of this project, or one of an incompatible release.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,11 +124,11 @@ def load_vae(path: str | Path, *, preset: Preset | None = None) -> VideoVAE:
 
     Args:
         path: a file that `save_model` wrote.
-        preset: refuses a file whose VAE is configured otherwise; None takes what the file says.
+        preset: the file's VAE must have this preset's configuration; None accepts any.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds another kind of model, or one of another preset.
+        ValueError: the file contains another kind of model, or one with another configuration.
     """
     from portrait.vae import VideoVAE
 
@@ -147,7 +148,7 @@ def _stored(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     tensor = tensor.detach().to("cpu")
     if dtype is not None and tensor.is_floating_point() and tensor.ndim >= 2:
         tensor = tensor.to(dtype)
-    # A copy of its own: safetensors refuses tensors that share storage or are laid out channels-last.
+    # A copy: safetensors refuses tensors that share storage or are laid out channels-last.
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
@@ -162,8 +163,8 @@ def _checked_header(path: str | Path, kind: str, preset: Preset | None) -> Model
         raise ValueError(f"{path} holds a model of kind {header.kind!r}, expected {kind!r}")
     if preset is not None and getattr(header.preset, kind) != getattr(preset, kind):
         raise ValueError(
-            f"{path} was made with preset {header.preset.name!r}, whose {kind} differs from that of the preset "
-            f"{preset.name!r} asked for"
+            f"{path} was trained with preset {header.preset.name!r}, whose {kind} configuration differs from that of "
+            f"preset {preset.name!r}"
         )
     return header
 

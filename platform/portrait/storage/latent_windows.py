@@ -19,7 +19,7 @@ from portrait.storage.mixture import EVERY_SOURCE, SourceMix
 from portrait.timing import FRAMES_PER_LATENT, LATENTS_PER_BLOCK
 
 FIRST_WINDOW_SHARE = 0.25
-"""Least share of the windows that begin at a clip's first frame: every stream begins with such a window."""
+"""Least share of the windows that begin at a clip's first frame, as every stream does."""
 NUM_REFERENCES = 3
 
 
@@ -46,11 +46,11 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
             split: `train`, `val` or `test`; None for all rows.
             version: version of the table; None for the latest.
             sample_posterior: draws latents from the posterior; False gives its mean.
-            mix: weights of the sources, for the sampler; their sizes were seen to when the table was made.
+            mix: weights of the sources, for the sampler; their sizes were checked when the table was encoded.
 
         Raises:
             FileNotFoundError: there is no table.
-            ValueError: a number is out of range, the split is empty, or a source is not there.
+            ValueError: a number is out of range, the split is empty, or the table lacks a source.
         """
         if window < LATENTS_PER_BLOCK or window % LATENTS_PER_BLOCK:
             raise ValueError(f"window must be a positive multiple of {LATENTS_PER_BLOCK}, got {window}")
@@ -78,7 +78,7 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self._indices)
 
     def __getitem__(self, draw: int | Draw) -> dict[str, Any]:
-        """An item; a plain index stands for epoch 0.
+        """An item; a plain index means epoch 0.
 
         `latents` float32 [C, W, h, w], zero where padded; `latent_mask` bool [W], True where there is one;
         `reference_latents` float32 [3, C, h, w]; `speech` float32 [4W, D], whose row 4j + i is the i-th
@@ -90,8 +90,8 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
         return self.__getitems__([Draw(*draw)])[0]
 
     def __getitems__(self, draws: Sequence[Draw]) -> list[dict[str, Any]]:
-        """Items of several draws, their rows read at once."""
-        # Lance's `take` gives each row once, so that a row drawn twice in a batch is looked up by position.
+        """Items of several draws, whose rows are read together."""
+        # Lance's `take` returns each row once, so a row drawn twice in a batch is looked up by position.
         unique = sorted({self._indices[draw.row] for draw in draws})
         rows = dict(zip(unique, self.table.read(unique), strict=True))
         return [self._item(draw, rows[self._indices[draw.row]]) for draw in draws]
@@ -119,7 +119,7 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
         }
 
     def _start(self, rng: np.random.Generator, total: int) -> int:
-        """First latent of a window: a multiple of 4, late enough only to hold the clip's last latent."""
+        """First latent of a window: a multiple of 4, at most the first from which it reaches the clip's last latent."""
         last_block = max(0, -(-(total - self.window) // LATENTS_PER_BLOCK))
         if rng.random() < FIRST_WINDOW_SHARE:
             return 0

@@ -1,8 +1,8 @@
-"""The `latents` table: what training the generator reads instead of video (design: "Tables").
+"""The `latents` table, which the generator is trained on instead of video (design: "Tables").
 
-A row is a clip encoded once: posterior mean and variance, K frames encoded each as a picture, speech features per
-frame. The normalisation statistics are kept as moments of each row and summed over the training rows when asked for, so
-that they always belong to the rows that are there.
+A row is a clip, encoded once: posterior mean and variance, K frames each encoded as a picture, speech features per
+frame. Latents are stored as the VAE gives them. The statistics that the generator normalises them by are stored as
+sums per row and added up over the training rows on request, so that they always belong to the rows that are there.
 Shapes: C channels, L latents, h w of a latent, K references, F frames, D features.
 """
 
@@ -45,12 +45,12 @@ LATENTS_SCHEMA = pa.schema(
     ]
 )
 LATER_COLUMNS = ("source",)
-"""Columns that tables of earlier versions do not have."""
+"""Columns that tables of earlier releases lack."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LatentRow:
-    """A clip as the generator sees it."""
+    """A clip as the generator is trained on it."""
 
     clip_id: str
     """The clip's id in the clips table."""
@@ -126,7 +126,7 @@ class LatentTable:
 
         Raises:
             FileNotFoundError: there is no table, or not in that version.
-            ValueError: what is there is no latents table.
+            ValueError: it is a table of another kind.
         """
         dataset = fragments.open_dataset(str(uri), "latents", version)
         missing = [name for name in LATENTS_SCHEMA.names if name not in dataset.schema.names]
@@ -136,11 +136,11 @@ class LatentTable:
 
     @staticmethod
     def append(uri: str, rows: Iterable[LatentRow]) -> LatentTable:
-        """Adds rows in one commit, which makes the table where there is none; clips it already holds are left out.
+        """Adds rows in one commit, and creates the table if there is none; clips that it already has are skipped.
 
         Raises:
-            ValueError: a row was encoded with another VAE or speech encoder than the table's, or there is no row and
-                no table.
+            ValueError: a row was encoded with another VAE or speech encoder than the table's, or there is neither a
+                row nor a table.
         """
         uri = str(uri)
         known: set[str] = set()
@@ -156,14 +156,14 @@ class LatentTable:
                 makers = makers or made_by
                 if made_by != makers:
                     raise ValueError(
-                        f"{uri} holds latents of (VAE, speech encoder, look-ahead) {makers}, clip {row.clip_id} is of "
+                        f"{uri} was encoded with (VAE, speech encoder, look-ahead) {makers}, clip {row.clip_id} with "
                         f"{made_by}: write to another table"
                     )
                 if row.clip_id not in known:
                     known.add(row.clip_id)
                     yield _to_batch(row)
 
-        # Made here and not inside Lance's reader, so that an error keeps its type.
+        # Computed here and not inside Lance's reader, so that an error keeps its type.
         pending = list(new_batches())
         if pending:
             if fragments.exists(uri):
@@ -183,7 +183,7 @@ class LatentTable:
         return self.dataset.version
 
     def clip_ids(self) -> set[str]:
-        """The clips that are in the table already: what a resumed encoding may skip."""
+        """Ids of the clips in the table, which a resumed encoding skips."""
         return set(self.dataset.to_table(columns=["clip_id"])["clip_id"].to_pylist())
 
     def makers(self) -> tuple[str, str, int]:

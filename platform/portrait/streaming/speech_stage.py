@@ -1,7 +1,9 @@
 """First stage of a stream: audio in pieces of any length to blocks of speech features.
 
-Block 0 is 13 frames, every later one 16. A block is ready when its last frame's look-ahead has come; at the end of
+Block 0 has 13 frames, every later one 16. A block is ready when its last frame's look-ahead has arrived; at the end of
 speech silence fills the last block, whose surplus frames are cut after decoding.
+
+Shapes: n samples or frames, F speech feature channels.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from numpy.typing import NDArray
 
 from portrait.speech.encoder import Samples, SpeechEncoder, SpeechStream, SpeechStreamState, check_samples
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
-from portrait.timing import SAMPLES_PER_FRAME, block_frame_range, frames_of_samples
+from portrait.timing import SAMPLES_PER_FRAME, block_frame_range, block_of_frame, frames_of_samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechRequest:
-    """Audio that arrived for a session."""
+    """Audio that has arrived for a session."""
 
     session_id: str
     samples: Samples
@@ -31,7 +33,7 @@ class SpeechRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechBlock:
-    """A block's worth of speech."""
+    """The speech of a block."""
 
     index: int
     """Number of the block in the stream."""
@@ -40,7 +42,7 @@ class SpeechBlock:
     audio: Samples
     """[640 · num_frames], the sound of the frames to show."""
     num_frames: int
-    """Frames to show: all of the block's but at the end of speech."""
+    """Frames to show: all of the block, fewer at the end of speech."""
 
 
 @dataclass(kw_only=True)
@@ -51,13 +53,13 @@ class SpeechSession:
     block: int = 0
     """Number of the next block."""
     features: NDArray[np.float32]
-    """[n, F], frames of the next block that are ready."""
+    """[n, F], features of the next block's frames that are ready."""
     audio: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
     """Sound from the next block's first frame on."""
 
 
 class SpeechStage:
-    """Sessions' audio to blocks of features."""
+    """Audio to blocks of speech features, for many sessions."""
 
     def __init__(self, encoder: SpeechEncoder, *, max_sessions: int = 1024) -> None:
         self.encoder = encoder
@@ -65,11 +67,11 @@ class SpeechStage:
         self.sessions: dict[str, SpeechSession] = {}
 
     def open(self, session_id: str, state: bytes | None = None) -> None:
-        """Begins a session, or goes on with an exported one.
+        """Opens a session: a new one, or one that continues from an exported state.
 
         Raises:
-            ValueError: the session is open already, or the state is not this stage's.
-            StageFullError: there is no room for it.
+            ValueError: the session is open already, or the state is not one of this stage.
+            StageFullError: the stage has no room for another session.
         """
         if session_id in self.sessions:
             raise ValueError(f"speech stage: session {session_id!r} is open already")
@@ -81,7 +83,8 @@ class SpeechStage:
             tensors = unpack(state, {"samples", "counters", "features", "audio"})
             if tensors["features"].shape[1] != self.encoder.dim:
                 raise ValueError(
-                    f"session state: expected {self.encoder.dim} speech features, got {tensors['features'].shape[1]}"
+                    f"session state: expected {self.encoder.dim} speech feature channels, got "
+                    f"{tensors['features'].shape[1]}"
                 )
             start, next_frame, session.block = tensors["counters"].tolist()
             samples = tensors["samples"].numpy()
@@ -92,7 +95,7 @@ class SpeechStage:
         self.sessions[session_id] = session
 
     def step(self, requests: Sequence[SpeechRequest]) -> list[list[SpeechBlock]]:
-        """Takes audio and returns, for each request, the blocks that are now ready (often none, sometimes several).
+        """Takes audio and returns, for each request, the blocks that are now ready: often none, sometimes several.
 
         Raises:
             UnknownSessionError: a session is not open.
@@ -106,7 +109,7 @@ class SpeechStage:
         ]
 
     def close(self, session_id: str) -> None:
-        """Forgets a session; one that is not open is no error."""
+        """Frees a session; does nothing if it is not open."""
         self.sessions.pop(session_id, None)
 
     def export(self, session_id: str) -> bytes:
@@ -151,8 +154,5 @@ class SpeechStage:
             session.block += 1
 
     def _padded_frames(self, frames: int) -> int:
-        """Frames of the stream up to the end of the block that holds its last frame."""
-        block = 0
-        while block_frame_range(block)[1] < frames:
-            block += 1
-        return block_frame_range(block)[1] if frames else 0
+        """Frames of the stream up to the end of the block that contains its last frame."""
+        return block_frame_range(block_of_frame(frames - 1))[1] if frames else 0

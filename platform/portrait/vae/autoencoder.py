@@ -1,7 +1,7 @@
 """The reference-guided causal video VAE (paper, "Reference-guided deep video compression").
 
-Shapes: B batch, M references, T+1 frames of H × W pixels (the first is treated as a picture), L = 1 + T/4 latent steps
-of C_z channels and h × w pixels, C_f channels of E1's features.
+Shapes: B batch, M references, T+1 frames of H × W pixels (the first is encoded like a picture), L = 1 + T/4 latent
+steps of C_z channels and h × w pixels, C_f channels of E1's features.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from portrait.vae.fusion import ReferenceFusion
 from portrait.vae.posterior import Posterior
 
 RANGE_TOLERANCE = 1.001
-"""Largest magnitude of a picture's values: 1, and what arithmetic in half precision adds to it."""
+"""Largest accepted magnitude of a picture's values: 1, plus rounding in half precision."""
 
 
 class VideoVAE(nn.Module):
-    """Encoder (E1, E2) and decoder (D1, D_ref, D2). `decode` takes any number of references, also none."""
+    """Encoder (E1, E2) and decoder (D1, D_ref, D2). `decode` takes any number of references, also 0."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class VideoVAE(nn.Module):
         self.decoder = Decoder(config)
 
     def use_activation_checkpointing(self, enabled: bool = True) -> None:
-        """Whether training recomputes activations in the backward pass: less memory for about a third more time."""
+        """Sets whether training recomputes activations in the backward pass: less memory, about a third more time."""
         for module in self.modules():
             if isinstance(module, (ResidualBlock, ReferenceFusion)):
                 module.activation_checkpointing = enabled
@@ -42,13 +42,13 @@ class VideoVAE(nn.Module):
             video: [B, 3, 1+T, H, W] in [−1, 1]; T a multiple of 4 (also 0), H and W of the spatial factor.
 
         Raises:
-            ValueError: the video has another shape or type, or values out of range; says which were expected.
+            ValueError: the video has another shape or type, or values out of range.
         """
         self._check_video(video, at_start=True)
         return Posterior.from_moments(self.encoder(video))
 
     def encode_block(self, video: Tensor, state: History) -> tuple[Posterior, History]:
-        """The posterior of a stream's next frames: 1+T of them at the start, a multiple of 4 later."""
+        """The posterior of a stream's next frames (1+T at the start, a multiple of 4 later) and the new state."""
         self._check_video(video, at_start=state.at_start)
         state = state.copy()
         return Posterior.from_moments(self.encoder(video, state)), state
@@ -56,7 +56,7 @@ class VideoVAE(nn.Module):
     def encode_references(self, references: Tensor) -> Tensor:
         """E1's features of each reference picture: [B, M, 3, H, W] → [B, M, C_f, H/f, W/f].
 
-        They depend on nothing else: compute them once a portrait and pass them to every `decode_block`.
+        They depend on nothing else: compute them once per portrait and pass them to every `decode_block`.
         """
         self._check_references(references)
         batch, count = references.shape[:2]
@@ -77,9 +77,9 @@ class VideoVAE(nn.Module):
 
         Args:
             z: latents [B, C_z, L, h, w].
-            references: pictures [B, M, 3, H, W] in [−1, 1], or None for none.
-            reference_mask: [B, M], True where there is a reference; None where all are.
-            reference_features: `encode_references(references)`, in place of `references`.
+            references: pictures [B, M, 3, H, W] in [−1, 1]; None for no references.
+            reference_mask: [B, M], True where there is a reference; all by default.
+            reference_features: `encode_references(references)`, instead of `references`.
 
         Returns:
             Video [B, 3, 1+4(L−1), H, W], about [−1, 1], not clamped.
@@ -96,7 +96,7 @@ class VideoVAE(nn.Module):
         reference_mask: Tensor | None = None,
         reference_features: Tensor | None = None,
     ) -> tuple[Tensor, History]:
-        """Decodes a stream's next latents [B, C_z, l, h, w]; `state` is left as it was, the new one is returned."""
+        """Decodes a stream's next latents [B, C_z, l, h, w]; returns the frames and the new state."""
         features = self._features(z, references, reference_mask, reference_features)
         state = state.copy()
         return self.decoder(z, features, reference_mask, state), state
@@ -104,10 +104,10 @@ class VideoVAE(nn.Module):
     def _features(
         self, z: Tensor, references: Tensor | None, mask: Tensor | None, features: Tensor | None
     ) -> Tensor:
-        """The references' features, computed here or given, or those of no references; all of it checked."""
+        """The references' features, computed or given, or empty ones; checks all arguments."""
         self._check_latents(z)
         if references is not None and features is not None:
-            raise ValueError("decode takes references or reference_features, not both")
+            raise ValueError("decode takes either references or reference_features, got both")
         if references is not None:
             features = self.encode_references(references)
         if features is None:
@@ -117,7 +117,7 @@ class VideoVAE(nn.Module):
         return features
 
     def _no_features(self, like: Tensor, height: int, width: int) -> Tensor:
-        """Features of no references to pictures of height × width pixels, in `like`'s batch, type and place."""
+        """Features [B, 0, C_f, H/f, W/f] of no references, with `like`'s batch, type and device."""
         factor = self.config.feature_space_factor
         shape = (like.shape[0], 0, self.config.feature_channels, height // factor, width // factor)
         return like.new_zeros(shape)
@@ -171,9 +171,9 @@ class VideoVAE(nn.Module):
 
 
 def _check_range(pictures: Tensor, name: str) -> None:
-    """Pictures of 0 … 255 by mistake, or NaN, would come out as plausible latents of nothing.
+    """Refuses pictures of 0 … 255 and NaN, of which the encoder would make plausible but meaningless latents.
 
-    One reduction, and on a GPU one wait for it, beside an encoder's work; a graph is captured without it.
+    It costs one reduction and, on a GPU, one synchronisation; it is skipped while a CUDA graph is captured.
     """
     if not pictures.is_floating_point():
         raise ValueError(f"{name} must be floating point in [−1, 1], got {pictures.dtype}")

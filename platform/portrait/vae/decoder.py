@@ -73,7 +73,7 @@ class PictureDecoder(nn.Module):
         self.levels = UpLevels(
             config.decoder2, config.feature_channels, width, residual=config.residual_resampling
         )
-        # No norm before the head, as in E2; its gain is low, since the levels before it have swollen the signal.
+        # No norm before the head, as in E2; its gain is low, since the levels before it have amplified the signal.
         self.head = CausalConv3d(width, config.image_channels * config.patch_size**2, kernel_time=1)
         delta_orthogonal_(self.head, gain=0.15)
 
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 
         Args:
             at_start: False for a decoder that takes over in mid-stream: it replays the last `decoder_reach` latents,
-                whose frames are thrown away, and goes on from there.
+                whose frames are discarded, and continues from there.
         """
         return History(at_start=at_start)
 

@@ -16,7 +16,7 @@ from portrait.layers.resampling import resample_down, run_steps
 from portrait.vae.config import Level, VAEConfig
 
 LOG_VARIANCE_AT_START = -4.0
-"""The posterior begins narrow: at the prior's width its noise would drown what little the mean says at first."""
+"""The posterior starts narrow: at the prior's width its noise would drown the mean's little signal."""
 
 
 class DownLevels(nn.Module):
@@ -78,7 +78,7 @@ class LatentEncoder(nn.Module):
         self.levels = DownLevels(
             config.encoder2, config.feature_channels, width, residual=config.residual_resampling
         )
-        # No norm before a head: over channels alone it would drop each pixel's brightness, which is what is asked for.
+        # No norm before the head: over a pixel's channels it would drop the brightness, which the head must output.
         self.head = CausalConv3d(width, 2 * config.latent_channels, kernel_time=1)
         delta_orthogonal_(self.head, gain=1.0)
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """D_ref: the transformer between D1 and D2 that brings the references' appearance to the decoded features.
 
 Paper, "Reference-guided deep video compression": frame-wise self-attention, then cross-attention to E1's features of
-the references. Positions are rows and columns (2-D RoPE); references have no order among themselves.
+the references. Positions are rows and columns (2-D RoPE); references are not ordered.
 
 Shapes: B batch, L latent steps, M references, N = h·w feature pixels, D width, G heads, E channels of a head.
 """
@@ -18,11 +18,11 @@ from portrait.vae.config import FusionConfig
 
 
 class PlacedAttention(nn.Module):
-    """Multi-head attention with rotary positions that starts out looking at the same place.
+    """Multi-head attention with rotary positions that initially attends to the same place.
 
-    Queries and keys carry a learned constant beside their content. Turned by the rotary embedding, two equal constants
-    score highest where positions agree, so that from the first step a pixel looks at its own place in a reference.
-    Learning where to look from nothing takes thousands of steps; unlearning the habit where it does not fit is quick.
+    Queries and keys have a learned constant added to their content. Rotated by the position embedding, two equal
+    constants score highest where positions agree, so that from the first step a pixel attends to its own place in a
+    reference. Learning where to attend from nothing takes thousands of steps; unlearning this bias is quick.
     """
 
     def __init__(self, width: int, heads: int, *, same_place: float) -> None:
@@ -56,8 +56,8 @@ class PlacedAttention(nn.Module):
 class FusionLayer(nn.Module):
     """Frame-wise self-attention, cross-attention to the references and the learned null token, feed-forward.
 
-    A layer begins as a copier: it adds what the references show at the same place, and nothing else. Values are taken
-    from the features as they are, since a norm would drop the brightness and contrast that a copy needs.
+    A layer starts as a copy: it adds what the references show at the same place, and nothing else. Values are computed
+    from the features without a norm, which would drop the brightness and contrast that a copy needs.
     """
 
     def __init__(self, config: FusionConfig) -> None:
@@ -97,7 +97,7 @@ class FusionLayer(nn.Module):
         own = self.self_attention
         attended = own.attend(own.queries(frames, angles), own.keys(frames, angles), own.values(frames))
         x_BLND = x_BLND + attended.unflatten(0, (batch, steps))
-        # A query's references are the same at every step: one call for all steps of a clip.
+        # The references are the same at every latent step: one call for all steps of a clip.
         queries = self.cross_attention.queries(self.norm_cross(x_BLND).flatten(1, 2), angles.repeat(steps, 1))
         attended = self.cross_attention.attend(queries, *references, mask)
         x_BLND = x_BLND + attended.unflatten(1, (steps, -1))

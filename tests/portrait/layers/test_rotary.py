@@ -43,7 +43,7 @@ def test_each_axis_turns_its_own_channels():
 
 
 def test_wrong_axes_and_odd_channels_are_refused():
-    with pytest.raises(ValueError, match="2 axes, dims name 3"):
+    with pytest.raises(ValueError, match="2 axes, dims has 3"):
         rotary_angles(torch.zeros(4, 2), DIMS, 100.0)
     with pytest.raises(ValueError, match="even"):
         rotary_angles(torch.zeros(4, 2), (3, 4), 100.0)

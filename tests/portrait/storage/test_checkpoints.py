@@ -78,7 +78,8 @@ def test_another_kind_or_preset_is_one_clear_line(vae_file, vae):
     with pytest.raises(ValueError, match="holds a model of kind 'vae', expected 'generator'"):
         load_generator(vae_file)
     with pytest.raises(
-        ValueError, match="made with preset 'tiny', whose vae differs from that of the preset 'small'"
+        ValueError,
+        match="trained with preset 'tiny', whose vae configuration differs from that of preset 'small'",
     ):
         load_vae(vae_file, preset=presets.load("small"))
     # Another name or another training is no other model.

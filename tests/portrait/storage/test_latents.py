@@ -61,7 +61,7 @@ def test_latents_of_another_vae_or_encoder_are_refused_and_nothing_is_written(tm
     uri = str(tmp_path / "latents.lance")
     LatentTable.append(uri, [make_row("a")])
     for change in ({"vae_version": "v2"}, {"speech_encoder": "other"}, {"look_ahead_samples": 0}):
-        with pytest.raises(ValueError, match=r"clip c is of .* write to another table"):
+        with pytest.raises(ValueError, match=r"clip c with .* write to another table"):
             LatentTable.append(uri, [make_row("b"), replace(make_row("c"), **change)])
     assert LatentTable.open(uri).clip_ids() == {"a"}
 
