@@ -131,3 +131,16 @@ def test_questions_of_newcomers_have_answers(repository: Path) -> None:
     ]
     assert len(rows) >= 10
     assert all(re.search(r"`[\w-]+/[\w./-]*`", row) for row in rows)
+
+
+def test_the_readmes_layout_is_true(repository: Path) -> None:
+    """It names all folders of sources and all parts of `portrait`, and nothing else."""
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    block = text.split("## Layout\n\n```\n", 1)[1].split("\n```", 1)[0]
+    named = re.findall(r"^([\w/]+)/ ", block, re.MULTILINE)
+    assert set(named) == {*SOURCES, "tests", "docs"}
+    assert all((repository / folder).is_dir() for folder in named)
+    parts = re.findall(r"\w+", block.split("\ndata_prep/", 1)[0].split(":", 1)[1])
+    portrait = repository / "platform" / "portrait"
+    packages = {path.parent.name for path in portrait.glob("*/__init__.py")}
+    assert packages <= set(parts) <= packages | {path.stem for path in portrait.glob("*.py")}
