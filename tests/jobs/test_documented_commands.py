@@ -45,8 +45,8 @@ def flags(job: str) -> frozenset[str]:
 def all_flags() -> frozenset[str]:
     """The flags of all jobs and benchmarks."""
     jobs = [f"jobs.{path.stem}" for path in JOBS.glob("*.py") if RUN.search(path.read_text())]
-    main = JOBS / "benchmark" / "__main__.py"
-    benchmarks = re.findall(r'subcommand\("([\w-]+)"\)', main.read_text()) if main.exists() else []
+    benchmarks = re.findall(r'subcommand\("([\w-]+)"\)', (JOBS / "benchmark" / "__main__.py").read_text())
+    assert benchmarks
     return frozenset().union(*map(flags, [*jobs, *(f"jobs.benchmark {name}" for name in benchmarks)]))
 
 
