@@ -13,17 +13,16 @@ LOG_SECONDS = 10.0
 
 
 class ProgressLine:
-    """Counts items done; `note` shows figures beside the count."""
+    """Counts finished items; `note` shows measurements beside the count."""
 
     def __init__(self, label: str, *, total: int, unit: str) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._done, self._logged, self._note = 0, time.monotonic(), ""
+        self._done, self._logged = 0, time.monotonic()
         self._bar = tqdm(total=total, desc=label, unit=unit) if sys.stderr.isatty() and total else None
 
     def advance(self, items: int = 1, note: str = "") -> None:
         """Adds finished items."""
         self._done += items
-        self._note = note
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(items)

@@ -73,8 +73,6 @@ class YuNetDetector:
     _FINER = (1, 2, 4)
     _STRIDE = 32
     """The network's coarsest grid, in pixels."""
-    MIN_WIDTH = 10
-    """Pixels of width that a face needs in the picture as it is searched."""
 
     def __init__(
         self, path: str | Path | None = None, min_score: float = 0.6, working_size: int = 320

@@ -36,8 +36,6 @@ class VideoInfo:
     """Average frames per second of the file."""
     num_frames: int
     """Frames by the header, or estimated from the duration where it has no count; not to be relied on."""
-    duration_s: float
-    """Length of the video track in seconds by the header."""
     has_audio: bool
     """Whether there is a sound track."""
     video_start_s: float
@@ -82,7 +80,6 @@ def probe(source: MediaSource, *, name: str | None = None) -> VideoInfo:
             height=upright.height,
             fps=fps,
             num_frames=stream.frames or round(duration * fps),
-            duration_s=duration,
             has_audio=has_audio,
             video_start_s=float(first.time or 0.0),
             audio_start_s=float(audio_start * audio_base) if audio_start and audio_base else 0.0,

@@ -149,11 +149,8 @@ class ClipTable(Clips):
             FileNotFoundError: there is no table, or not in this version.
             ValueError: it is another table, damaged, or cannot be reached.
         """
-        dataset = fragments.open_dataset(str(uri), "clips", version)
-        missing = [name for name in CLIPS_SCHEMA.names if name not in dataset.schema.names]
-        if set(missing) - set(LATER_COLUMNS):
-            raise ValueError(f"{uri} is not a clips table: column {missing[0]!r} is missing")
-        return cls(dataset)
+        required = (name for name in CLIPS_SCHEMA.names if name not in LATER_COLUMNS)
+        return cls(fragments.open_dataset(str(uri), "clips", required, version))
 
     @property
     def num_rows(self) -> int:

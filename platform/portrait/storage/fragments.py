@@ -22,24 +22,31 @@ MAX_ROWS_PER_FILE = 4096
 """Rows per data file; Lance's default would put a million clips in one."""
 
 
-def open_dataset(uri: str, what: str, version: int | None = None) -> lance.LanceDataset:
+def open_dataset(
+    uri: str, kind: str, required: Iterable[str], version: int | None = None
+) -> lance.LanceDataset:
     """Opens a table.
 
     Args:
         uri: a folder or an object store's URI.
-        what: kind of table expected there, for the error message.
+        kind: kind of table expected there, for error messages.
+        required: columns that every table of this kind has.
         version: an older version of the table; None for the latest.
 
     Raises:
         FileNotFoundError: there is no table, or not in this version.
-        ValueError: it cannot be reached, or is damaged.
+        ValueError: it is another table, damaged, or cannot be reached.
     """
     try:
-        return lance.dataset(uri, version=version)
+        dataset = lance.dataset(uri, version=version)
     except ValueError as error:
         _raise_unless_missing(uri, error)
         wanted = f" in version {version}" if version is not None else ""
-        raise FileNotFoundError(f"no {what} table at {uri}{wanted}") from error
+        raise FileNotFoundError(f"no {kind} table at {uri}{wanted}") from error
+    missing = [name for name in required if name not in dataset.schema.names]
+    if missing:
+        raise ValueError(f"{uri} is not a {kind} table: column {missing[0]!r} is missing")
+    return dataset
 
 
 def exists(uri: str) -> bool:

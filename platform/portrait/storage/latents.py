@@ -128,11 +128,8 @@ class LatentTable:
             FileNotFoundError: there is no table, or not in that version.
             ValueError: it is a table of another kind.
         """
-        dataset = fragments.open_dataset(str(uri), "latents", version)
-        missing = [name for name in LATENTS_SCHEMA.names if name not in dataset.schema.names]
-        if set(missing) - set(LATER_COLUMNS):
-            raise ValueError(f"{uri} is not a latents table: column {missing[0]!r} is missing")
-        return cls(dataset)
+        required = (name for name in LATENTS_SCHEMA.names if name not in LATER_COLUMNS)
+        return cls(fragments.open_dataset(str(uri), "latents", required, version))
 
     @staticmethod
     def append(uri: str, rows: Iterable[LatentRow]) -> LatentTable:

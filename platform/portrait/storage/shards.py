@@ -86,19 +86,14 @@ def export_shards(
         with webdataset.ShardWriter(
             str(part / _PATTERN), maxcount=10**9, maxsize=shard_bytes, verbose=0
         ) as writer:
-            for start in range(0, len(chosen), _ROWS_AT_ONCE):
-                indices = chosen[start : start + _ROWS_AT_ONCE]
-                for index, (video, audio) in zip(indices, table.read_media(indices), strict=True):
-                    row = rows[index]
-                    text = json.dumps(row, ensure_ascii=False).encode()
-                    for part_of_clip in (text, video, audio):
-                        content.update(part_of_clip)
-                    writer.write({"__key__": row["clip_id"], "mp4": video, "flac": audio, "json": text})
-                progress(start + len(indices))
-        shards = sorted(path.name for path in part.glob("*.tar"))
+            for written, sample in enumerate(_samples(table, rows, chosen), 1):
+                for suffix in ("json", *MEDIA):
+                    content.update(sample[suffix])
+                writer.write(sample)
+                progress(written)
         index = {
             "clips": len(chosen),
-            "shards": shards,
+            "shards": sorted(path.name for path in part.glob("*.tar")),
             "metadata": _metadata(table),
             "content": content.hexdigest(),
         }
@@ -110,6 +105,15 @@ def export_shards(
         shutil.rmtree(part, ignore_errors=True)
         raise
     return len(chosen)
+
+
+def _samples(table: ClipTable, rows: list[dict[str, Any]], chosen: list[int]) -> Iterator[dict[str, Any]]:
+    """The chosen clips as WebDataset samples; `rows` are the other columns of all clips."""
+    for start in range(0, len(chosen), _ROWS_AT_ONCE):
+        indices = chosen[start : start + _ROWS_AT_ONCE]
+        for index, (video, audio) in zip(indices, table.read_media(indices), strict=True):
+            text = json.dumps(rows[index], ensure_ascii=False).encode()
+            yield {"__key__": rows[index]["clip_id"], "mp4": video, "flac": audio, "json": text}
 
 
 def import_shards(

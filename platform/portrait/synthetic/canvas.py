@@ -190,8 +190,3 @@ def value_noise(
         total += cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC) * 0.5**octave
         norm += 0.5**octave
     return total / norm
-
-
-def shaded(colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """Colour [3] times a field [H, W]: float32 [H, W, 3]."""
-    return (np.asarray(colour, np.float32) * amount[..., None]).astype(np.float32)

@@ -17,16 +17,8 @@ def generator_config() -> GeneratorConfig:
 
 
 @pytest.fixture(scope="session")
-def generator(generator_config) -> Generator:
-    model = Generator(generator_config)
-    rng = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            spread = 0.6 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.1
-            parameter.add_(spread * torch.randn(parameter.shape, generator=rng))
-        model.normaliser.mean.normal_(generator=rng)
-        model.normaliser.std.uniform_(0.5, 2.0, generator=rng)
-    return model.eval()
+def generator(generator_config: GeneratorConfig, randomised) -> Generator:
+    return randomised(Generator(generator_config))
 
 
 @pytest.fixture

@@ -300,17 +300,23 @@ def test_a_truncated_file_is_refused_with_the_place(tmp_path: Path, share: float
     assert "\n" not in str(error.value)
 
 
+def _black_film(container, num_frames: int, audio_codec: str):
+    """Writes the video of a film and returns the stream for its sound, 16 kHz mono, which is still empty."""
+    video = container.add_stream("libx264", rate=25)
+    video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+    audio = container.add_stream(audio_codec, rate=16_000, layout="mono")
+    for picture in np.zeros((num_frames, 64, 64, 3), np.uint8):
+        container.mux(video.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
+    container.mux(video.encode(None))
+    return audio
+
+
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
 def test_sound_that_breaks_off_is_refused_not_padded(tmp_path: Path, share: float) -> None:
     """An index in front promises two seconds of uncompressed sound, which decodes as far as it goes without error."""
     path = tmp_path / "film.mov"
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        video = container.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
-        audio = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
-        for picture in np.zeros((50, 64, 64, 3), np.uint8):
-            container.mux(video.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(video.encode(None))
+        audio = _black_film(container, 50, "pcm_s16le")
         for _ in range(50):
             frame = AudioFrame.from_ndarray(np.ones((1, 640), np.int16), format="s16", layout="mono")
             frame.sample_rate = 16_000
@@ -326,12 +332,7 @@ def test_sound_may_be_longer_than_the_pictures(tmp_path: Path, name: str) -> Non
     """Matroska's header knows the longer of the two: the pictures are whole all the same."""
     film = tmp_path / name
     with av.open(str(film), "w") as container:
-        video = container.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
-        audio = container.add_stream("flac", rate=16_000, layout="mono")
-        for picture in np.zeros((25, 64, 64, 3), np.uint8):
-            container.mux(video.encode(VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(video.encode(None))
+        audio = _black_film(container, 25, "flac")
         frame = AudioFrame.from_ndarray(np.ones((1, 48_000), np.int16), format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 16_000, 0, Fraction(1, 16_000)
         container.mux(audio.encode(frame))

@@ -28,17 +28,9 @@ def sampling() -> SamplingConfig:
 
 
 @pytest.fixture(scope="session")
-def generator() -> Generator:
+def generator(randomised) -> Generator:
     """Windows of four blocks: the first turns into the second at block 4."""
-    model = Generator(replace(TINY.generator, num_layers=2, window_latents=16))
-    rng = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            spread = 0.6 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.1
-            parameter.add_(spread * torch.randn(parameter.shape, generator=rng))
-        model.normaliser.mean.normal_(generator=rng)
-        model.normaliser.std.uniform_(0.5, 2.0, generator=rng)
-    return model.eval()
+    return randomised(Generator(replace(TINY.generator, num_layers=2, window_latents=16)))
 
 
 @pytest.fixture(scope="session")
