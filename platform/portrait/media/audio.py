@@ -9,39 +9,28 @@ from __future__ import annotations
 import io
 import math
 import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeAlias
 
 import av
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.container import InputContainer
 
-from portrait.media.container import (
-    MediaSource,
-    is_cut_off,
-    label_of,
-    open_media,
-    promised_seconds,
-    reason_of,
-)
+from portrait.media.audio_track import TrackPiece, iter_track
+from portrait.media.container import MediaSource, label_of, open_media
+from portrait.media.downmix import Downmix, without_cancellation
+from portrait.media.track_choice import choose_audio_track
 from portrait.timing import SAMPLE_RATE
-
-TrackPiece: TypeAlias = tuple[np.ndarray, int, float]
-"""Samples float32 [S] at their own rate, that rate in Hz, and the time of the track's first sample in seconds."""
-_MAX_GAP_SECONDS = 60.0
-MAX_CLOCK_BACK_SECONDS = 1.0
-"""Timestamps that go back by more come from another file joined to this one; less is jitter."""
 
 
 def read_audio(source: MediaSource, *, name: str | None = None) -> np.ndarray:
-    """Reads the first sound track of a file (a sound file or a video) from its first sample.
+    """Reads the sound of a file (a sound file or a video) from its first sample.
 
     Returns:
-        float32 [S], 16 kHz mono in [-1, 1]; channels are averaged.
+        float32 [S], 16 kHz mono in [-1, 1]; see `portrait.media.downmix` for what becomes of several channels, and
+        `portrait.media.track_choice` for several tracks.
 
     Raises:
         FileNotFoundError: no such file.
@@ -51,7 +40,13 @@ def read_audio(source: MediaSource, *, name: str | None = None) -> np.ndarray:
     with open_media(source, name=name) as container:
         if not container.streams.audio:
             raise ValueError(f"{label}: has no sound track")
-        audio = at_sample_rate(iter_track(container, label=label))
+    track = choose_audio_track(source, label)
+
+    def decode(downmix: Downmix) -> np.ndarray:
+        with open_media(source, name=name) as container:
+            return at_sample_rate(iter_track(container, label=label, track=track, downmix=downmix))
+
+    audio = without_cancellation(decode, label)
     if audio.size == 0:
         raise ValueError(f"{label}: the sound track is empty")
     return audio
@@ -70,104 +65,6 @@ def at_sample_rate(track: Iterable[TrackPiece]) -> np.ndarray:
         pieces.append(resampler.finish())
     audio = np.concatenate(pieces)
     return np.clip(audio, -1.0, 1.0, out=audio)
-
-
-def iter_track(
-    container: InputContainer, *, label: str, until_s: float | None = None
-) -> Iterator[TrackPiece]:
-    """Decodes the first sound track piece by piece, by its timestamps: gaps become silence, overlaps are cut.
-
-    The encoder's priming samples are dropped by FFmpeg according to the container (edit list, LAME tag), so a sample's
-    timestamp is when it is heard.
-
-    Args:
-        container: opened for reading and not yet read from.
-        label: the file's name for errors.
-        until_s: stop after this time (seconds on the container's clock).
-
-    Yields:
-        Pieces, one after another without a gap; rate and time are the same for all.
-
-    Raises:
-        ValueError: undecodable, not finite, or a track that changes its rate.
-    """
-    rate, start, written = 0, Fraction(0), 0
-    for frame in _frames(container, label):
-        piece = _to_mono(frame, label)
-        if not rate:
-            rate, start = frame.sample_rate, _time(frame, Fraction(0))
-        if frame.sample_rate != rate:
-            raise ValueError(f"{label}: sound changes from {rate} to {frame.sample_rate} Hz within the track")
-        expected = start + Fraction(written, rate)
-        offset = round((_time(frame, expected) - expected) * rate)
-        # Containers with a coarse clock (Matroska: milliseconds) jitter around the true time: only a real jump
-        # moves it.
-        if abs(offset) > rate // 100:
-            if offset < -rate * MAX_CLOCK_BACK_SECONDS:
-                raise ValueError(
-                    f"{label}: damaged sound at {float(expected):.2f} s, the clock goes back by {-offset / rate:.0f} s "
-                    "(files joined end to end? remux them)"
-                )
-            if offset > rate * _MAX_GAP_SECONDS:
-                raise ValueError(
-                    f"{label}: damaged sound, a gap of {offset / rate:.0f} s at {float(expected):.2f} s"
-                )
-            piece = np.concatenate([np.zeros(max(offset, 0), np.float32), piece[max(-offset, 0) :]])
-        if not np.isfinite(piece).all():
-            raise ValueError(f"{label}: the sound holds values that are not finite (NaN or infinity)")
-        written += piece.size
-        yield piece, rate, float(start)
-        if until_s is not None and start + Fraction(written, rate) >= until_s:
-            return
-    _check_complete(container, float(start) + written / (rate or SAMPLE_RATE), label)
-
-
-def _frames(container: InputContainer, label: str):
-    stream = container.streams.audio[0]
-    at = 0.0
-    try:
-        for frame in container.decode(stream):
-            yield frame
-            at = frame.time or at
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{label}: damaged sound at {at:.2f} s ({reason_of(error)})") from error
-
-
-def _check_complete(container: InputContainer, end_s: float, label: str) -> None:
-    """Refuses sound that breaks off, which would be heard as silence: compares with the length in the index.
-
-    Only MP4 and Matroska store that length; other containers estimate it, or have one length for all tracks.
-    """
-    stream = container.streams.audio[0]
-    promised = promised_seconds(stream)
-    if promised is None or not ("DURATION" in stream.metadata or "mp4" in container.format.name):
-        return
-    if is_cut_off(end_s, promised):
-        raise ValueError(
-            f"{label}: the sound is cut off at {end_s:.2f} s, its index promises {promised:.2f} s"
-        )
-
-
-def _time(frame: AudioFrame, default: Fraction) -> Fraction:
-    if frame.pts is None or frame.time_base is None:
-        return default
-    return frame.pts * Fraction(frame.time_base)
-
-
-def _to_mono(frame: AudioFrame, label: str) -> np.ndarray:
-    """Averages a decoded frame's channels: float32 [samples]."""
-    try:
-        values = frame.to_ndarray()
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{label}: sound format {frame.format.name} is not supported") from error
-    channels = len(frame.layout.channels)
-    if not frame.format.is_planar:
-        values = values.reshape(-1, channels).T
-    if values.dtype == np.uint8:
-        values = (values.astype(np.float32) - 128.0) / 128.0
-    elif np.issubdtype(values.dtype, np.integer):
-        values = values.astype(np.float64) / float(1 << (8 * values.dtype.itemsize - 1))
-    return values.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from portrait.media.audio import MAX_CLOCK_BACK_SECONDS
+from portrait.media.audio_track import MAX_CLOCK_BACK_SECONDS
 
 _MAX_GAP_SECONDS = 10.0
 

@@ -54,7 +54,8 @@ def decode_frames(container: InputContainer, stream: VideoStream, label: str) ->
         yield from counted(frames, frame_rate(container, stream) or Fraction(FRAME_RATE))
         return
     packets = container.demux(stream)
-    if not stream.codec_context.has_b_frames:
+    codec = stream.codec_context  # None without a decoder: reading the first packet reports it
+    if codec is None or not codec.has_b_frames:
         yield from _decoded(packets, label)
         return
     try:

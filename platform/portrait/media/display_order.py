@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from portrait.media.audio import MAX_CLOCK_BACK_SECONDS
+from portrait.media.audio_track import MAX_CLOCK_BACK_SECONDS
 
 EXAMINED_PACKETS = 16
 """Packets at the beginning that show whether timestamps follow the decoding order."""
@@ -40,7 +40,8 @@ def frame_rate(container: InputContainer, stream: VideoStream) -> Fraction | Non
     """
     rates = [stream.average_rate, stream.guessed_rate]
     if is_elementary(container):
-        rates = [stream.codec_context.framerate, stream.guessed_rate, stream.base_rate, stream.average_rate]
+        codec = stream.codec_context
+        rates = [codec and codec.framerate, stream.guessed_rate, stream.base_rate, stream.average_rate]
     return next((rate for rate in rates if rate and (len(rates) == 2 or rate <= _MAX_RATE)), None)
 
 

@@ -7,9 +7,12 @@ from itertools import chain
 
 import numpy as np
 
-from portrait.media.audio import TrackPiece, at_sample_rate, iter_track
+from portrait.media.audio import at_sample_rate
+from portrait.media.audio_track import TrackPiece, iter_track
 from portrait.media.container import MediaSource, label_of, open_media
 from portrait.media.decoding import decode_frames, video_stream
+from portrait.media.downmix import Downmix, without_cancellation
+from portrait.media.track_choice import choose_audio_track
 from portrait.timing import SAMPLE_RATE
 
 _MAX_OFFSET_SECONDS = 60.0
@@ -50,9 +53,14 @@ def read_soundtrack(
         video_start = float(first.time or 0.0)
     most = num_samples if max_samples is None else max_samples
     until = None if most is None else video_start + most / SAMPLE_RATE + 0.5
-    with open_media(source, name=name) as container:
-        track = iter_track(container, label=label, until_s=until)
-        audio = at_sample_rate(_from_time(track, video_start, label))
+    number = choose_audio_track(source, label)
+
+    def decode(downmix: Downmix) -> np.ndarray:
+        with open_media(source, name=name) as container:
+            track = iter_track(container, label=label, until_s=until, track=number, downmix=downmix)
+            return at_sample_rate(_from_time(track, video_start, label))
+
+    audio = without_cancellation(decode, label)
     if num_samples is None:
         return audio[:most]
     return np.pad(audio[:num_samples], (0, max(0, num_samples - audio.size)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -21,6 +22,7 @@ from portrait.media.decoding import Upright, decode_frames, decode_from, video_s
 from portrait.media.display_order import frame_rate
 from portrait.media.planar_frame import PlanarFrame
 from portrait.media.soundtrack import read_soundtrack
+from portrait.media.track_choice import choose_audio_track
 from portrait.timing import FRAME_RATE, SAMPLE_RATE
 
 
@@ -73,8 +75,7 @@ def probe(source: MediaSource, *, name: str | None = None) -> VideoInfo:
         fps = float(frame_rate(container, stream) or 0)
         duration = _header_seconds(container, stream) or 0.0
         has_audio = bool(container.streams.audio)
-        audio_start = container.streams.audio[0].start_time if has_audio else None
-        audio_base = container.streams.audio[0].time_base if has_audio else None
+        audio = container.streams.audio[choose_audio_track(source, label)] if has_audio else None
         return VideoInfo(
             width=upright.width,
             height=upright.height,
@@ -82,7 +83,7 @@ def probe(source: MediaSource, *, name: str | None = None) -> VideoInfo:
             num_frames=stream.frames or round(duration * fps),
             has_audio=has_audio,
             video_start_s=float(first.time or 0.0),
-            audio_start_s=float(audio_start * audio_base) if audio_start and audio_base else 0.0,
+            audio_start_s=_start_seconds(audio) if audio else 0.0,
             codec=stream.codec_context.name,
         )
 
@@ -170,6 +171,10 @@ def iter_planar_frames(
         if not emitted:
             raise ValueError(f"{label}: has no frame at {start_s:.2f} s or after it")
         _check_complete(stream, start_s + emitted / fps, label)
+
+
+def _start_seconds(stream: AudioStream) -> float:
+    return float((stream.start_time or 0) * (stream.time_base or 0))
 
 
 def _header_seconds(container: InputContainer, stream: VideoStream) -> float | None:
