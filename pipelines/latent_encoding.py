@@ -151,15 +151,7 @@ def encode_latents(
     if header.kind != "vae":
         raise ValueError(f"{vae_file} holds a model of kind {header.kind!r}, expected 'vae'")
     table = open_clips(clips)
-    done: set[str] = set()
-    if fragments.exists(latents):
-        existing = LatentTable.open(latents)
-        done, makers = existing.clip_ids(), existing.makers()
-        if makers[0] != header.latents_version:
-            raise ValueError(
-                f"{latents} holds latents of VAE {makers[0]}, {vae_file} encodes those of {header.latents_version}: "
-                "write to another table"
-            )
+    done = _clips_done(latents, vae_file, header.latents_version)
     rows = table.rows(("clip_id", "source"))
     mix.check([row["source"] for row in rows], clips)
     todo = [
@@ -184,6 +176,20 @@ def encode_latents(
         reasons = "; ".join(f"{clip}: {reason}" for clip, reason in list(failed.items())[:3])
         raise ValueError(f"{clips}: no clip could be encoded ({reasons or 'the table is empty'})")
     return EncodingReport(encoded=encoded, skipped=len(done), failed=failed, table=LatentTable.open(latents))
+
+
+def _clips_done(latents: str, vae_file: str, latents_version: str) -> set[str]:
+    """Ids of the clips that the latents table has; refuses a table of another VAE."""
+    if not fragments.exists(latents):
+        return set()
+    table = LatentTable.open(latents)
+    encoded_by = table.makers()[0]
+    if encoded_by != latents_version:
+        raise ValueError(
+            f"{latents} holds latents of VAE {encoded_by}, {vae_file} encodes those of {latents_version}: "
+            "write to another table"
+        )
+    return table.clip_ids()
 
 
 def _encoded(

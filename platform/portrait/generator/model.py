@@ -128,8 +128,8 @@ class Generator(nn.Module):
             is_first: [B] bool, whether the window begins with its clip's first frame.
             reference_mask: [B, M] bool, True where there is a reference; all by default.
             latent_mask: [B, L] bool, False where a latent is padding; all True by default.
-            drop_speech: [B] bool, whose speech becomes the null embedding; none by default.
-            drop_references: [B] bool, whose references become the null embedding; none by default.
+            drop_speech: [B] bool, whose speech is replaced by the null embedding; all False by default.
+            drop_references: [B] bool, whose references are replaced by the null embedding; all False by default.
 
         Returns:
             [B, C, L, H, W], velocities of `noised`.
@@ -138,36 +138,24 @@ class Generator(nn.Module):
             ValueError: the latents have another size, or L is no multiple of k.
         """
         self._check_window(noised)
-        latents, blocks = noised.shape[2], timestep.shape[1]
 
         # Tokens: the window's and the references', the history's, those being denoised.
         embedding_BLE = self.embed_speech(speech, is_first, drop_speech)
         window_BSD = self.window_tokens[(~is_first).long()][:, None]
-        references_BSD, references_present = self._reference_tokens(
-            references, reference_mask, drop_references
-        )
+        references_BSD, present_BS = self._reference_tokens(references, reference_mask, drop_references)
         history_BSD = self._latent_tokens(history, embedding_BLE)
         noised_BSD = self._latent_tokens(noised, embedding_BLE)
-        tokens_BSD = torch.cat((window_BSD, references_BSD, history_BSD, noised_BSD), dim=1)
 
         # What each token sees, where it is, and which timestep it has.
-        prefix, device = 1 + references_BSD.shape[1], noised.device
-        present_BS = self._window_present(noised, references_present, latent_mask)
-        mask = teacher_forcing_mask(prefix - 1, blocks, self.config.block_tokens, device)
-        mask = with_absent_keys(mask, present_BS)
-        video_S3 = latent_positions(self.config.latent_size, 0, latents, device)
-        prefix_S3 = prefix_positions(self.config.latent_size, 1, references.shape[1], device)
+        mask = self._window_mask(noised, present_BS, latent_mask)
+        positions, timestep_index = self._window_layout(references.shape[1], noised.shape[2], noised.device)
         timesteps_BN = torch.cat((torch.zeros_like(timestep[:, :1]), history_timestep, timestep), dim=1)
-        numbers = torch.arange(1, 2 * blocks + 1, device=device)
-        timestep_index = torch.cat(
-            (numbers.new_zeros(prefix), numbers.repeat_interleave(self.config.block_tokens))
-        )
 
         velocity_BSC = self._transform(
-            tokens_BSD,
+            torch.cat((window_BSD, references_BSD, history_BSD, noised_BSD), dim=1),
             timesteps_BN,
             timestep_index=timestep_index,
-            positions=torch.cat((prefix_S3, video_S3, video_S3)),
+            positions=positions,
             mask=mask,
         )
         return self._latents_of_tokens(velocity_BSC[:, -noised_BSD.shape[1] :])
@@ -180,16 +168,30 @@ class Generator(nn.Module):
                 f"got {tuple(noised.shape)}"
             )
 
-    def _window_present(
-        self, noised: Tensor, references_present: Tensor, latent_mask: Tensor | None
-    ) -> Tensor:
-        """Bool [B, S], which tokens of a training window are there: not masked references, not padding."""
+    def _window_mask(self, noised: Tensor, references_present: Tensor, latent_mask: Tensor | None) -> Tensor:
+        """Bool [B, 1, S, S] of a training window, without masked references and padding."""
         batch, latents = noised.shape[0], noised.shape[2]
         window_BS = torch.ones(batch, 1, dtype=torch.bool, device=noised.device)
         if latent_mask is None:
             latent_mask = torch.ones(batch, latents, dtype=torch.bool, device=noised.device)
         latents_BS = latent_mask.repeat_interleave(self.config.latent_tokens, dim=1)
-        return torch.cat((window_BS, references_present, latents_BS, latents_BS), dim=1)
+        present_BS = torch.cat((window_BS, references_present, latents_BS, latents_BS), dim=1)
+        mask_SS = teacher_forcing_mask(
+            references_present.shape[1], latents // LATENTS_PER_BLOCK, self.config.block_tokens, noised.device
+        )
+        return with_absent_keys(mask_SS, present_BS)
+
+    def _window_layout(self, references: int, latents: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Positions [S, 3] of a training window's tokens, and each one's timestep [S]: 0 for the prefix's, then one per
+        block of the history, then one per block being denoised.
+        """
+        size = self.config.latent_size
+        prefix_S3 = prefix_positions(size, 1, references, device)
+        video_S3 = latent_positions(size, 0, latents, device)
+        numbers = torch.arange(1, 2 * latents // LATENTS_PER_BLOCK + 1, device=device)
+        blocks_S = numbers.repeat_interleave(self.config.block_tokens)
+        timestep_index = torch.cat((numbers.new_zeros(len(prefix_S3)), blocks_S))
+        return torch.cat((prefix_S3, video_S3, video_S3)), timestep_index
 
     # ---- inference with the KV cache -----------------------------------------------------------------------------
 
@@ -294,7 +296,7 @@ class Generator(nn.Module):
         """Drops every row's oldest block; the others move to the window's beginning, references keep their place.
 
         Keys are stored rotated by their position, so they are rotated back. What the remaining blocks have learned from
-        the dropped one stays in them: only with a single layer is this the same as prefilling them anew.
+        the dropped one stays in them: only with a single layer is this the same as prefilling them again.
         """
         back = torch.tensor([[-LATENTS_PER_BLOCK, 0, 0]], device=cache.lengths.device)
         cache.drop_oldest(angles_of(back, self.config))

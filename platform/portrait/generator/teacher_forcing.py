@@ -5,7 +5,8 @@ that the model tolerates the errors of its own history at inference (paper, "Blo
 generation").
 
 A batch is a mapping with "latents" [B, C, L, H, W] and "reference_latents" [B, M, C, H, W] as the VAE gives them,
-"speech" [B, T, F], "is_first" [B] bool, and, where not all is there, "latent_mask" [B, L] and "reference_mask" [B, M].
+"speech" [B, T, F], "is_first" [B] bool, and, where latents or references are missing, "latent_mask" [B, L] and
+"reference_mask" [B, M], True where there is one.
 
 Shapes: B batch, M references, L latents of a window, C = C_z, H W latent pixels, N blocks, T frames, F speech features.
 """

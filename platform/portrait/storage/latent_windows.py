@@ -82,8 +82,8 @@ class LatentWindows(torch.utils.data.Dataset[dict[str, Any]]):
 
         `latents` float32 [C, W, h, w], zero where padded; `latent_mask` bool [W], True where there is one;
         `reference_latents` float32 [3, C, h, w]; `speech` float32 [4W, D], whose row 4j + i is the i-th
-        frame of the window's latent j, zero where there is none (`is_first`: rows 0 … 2, since latent 0 is one frame,
-        which lies in row 3, so that `speech[3:]` is [1 + 4 (W − 1), D]); `is_first` whether the window is its
+        frame of the window's latent j, zero for missing frames (`is_first`: rows 0 … 2, since latent 0 is one frame, in
+        row 3, so that `speech[3:]` is [1 + 4 (W − 1), D]); `is_first` whether the window is its
         clip's first; `start` its first latent; `clip_id`.
         """
         draw = draw if isinstance(draw, tuple) else Draw(0, int(draw))

@@ -2,8 +2,8 @@
 inference").
 
 A window is 32 latents. Its KV cache holds references and finished blocks; the last block of a full window is the
-context of the next, whose positions begin anew. A session moves to another machine as its window's latents and speech
-embeddings: the cache is prefilled from them in one pass.
+context of the next, whose positions start again at 0. A session moves to another machine as its window's latents and
+speech embeddings: the cache is prefilled from them in one pass.
 
 With `sampling.window` "rolling" a full window drops its oldest block instead. Then a session that moved continues with
 a cache that has never seen the dropped blocks, close to the one it had but not equal (docs/decisions.md, "A rolling
@@ -99,7 +99,7 @@ class GeneratorStage:
         Args:
             session_id: a name of the caller's.
             reference_latents: [M, C, H, W], each reference picture's latent, as the VAE gives it.
-            seed: of the session's noise; an exported state brings its own.
+            seed: of the session's noise; an exported state has its own.
             state: what `export` returned.
 
         Raises:

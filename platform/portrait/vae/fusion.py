@@ -1,4 +1,4 @@
-"""D_ref: the transformer between D1 and D2 that brings the references' appearance to the decoded features.
+"""D_ref: the transformer between D1 and D2 that adds the references' appearance to the decoded features.
 
 Paper, "Reference-guided deep video compression": frame-wise self-attention, then cross-attention to E1's features of
 the references. Positions are rows and columns (2-D RoPE); references are not ordered.
