@@ -20,7 +20,7 @@ from tqdm import tqdm
 from jobs.command_line import run
 from portrait import presets
 from portrait.faces import crop_portrait
-from portrait.generator.config import SamplingConfig
+from portrait.generator import SamplingConfig
 from portrait.media.audio import read_audio
 from portrait.media.image_file import read_image_file
 from portrait.media.mp4 import write_mp4

@@ -22,8 +22,7 @@ from portrait.media.tensors import frames_to_tensor
 from portrait.storage.clip_collections import open_clips
 from portrait.storage.clips import SPLITS, Clips
 from portrait.timing import FRAMES_PER_BLOCK, LATENTS_PER_BLOCK, whole_latent_frames
-from portrait.vae import VideoVAE
-from portrait.vae.posterior import Posterior
+from portrait.vae import Posterior, VideoVAE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from portrait.media.h264 import EncodedBlock, H264BlockEncoder
 from portrait.storage.checkpoints import load_vae, read_header
-from portrait.streaming.decoder_stage import DecoderRequest, DecoderStage
+from portrait.streaming import DecoderRequest, DecoderStage
 from portrait.timing import FRAME_RATE
 from serve_apps.arguments import StreamArgs
 from serve_apps.deployment import SessionDeployment

@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
-from portrait.streaming.state import StageFullError
+from portrait.streaming import StageFullError
 from serve_apps.arguments import Replicas
 from serve_apps.batching import BatchingThread
 from serve_apps.errors import ApiError

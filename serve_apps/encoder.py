@@ -10,7 +10,7 @@ import torch
 
 from portrait.speech import build_speech_encoder
 from portrait.storage.checkpoints import read_header
-from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
+from portrait.streaming import SpeechRequest, SpeechStage
 from serve_apps.arguments import StreamArgs
 from serve_apps.batching import BatchingThread
 from serve_apps.deployment import SessionDeployment

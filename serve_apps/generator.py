@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from ray.serve.handle import DeploymentHandle
 
-from portrait.generator.config import SamplingConfig
+from portrait.generator import SamplingConfig
 from portrait.storage.checkpoints import load_generator, read_header
-from portrait.streaming.generator_stage import GeneratorRequest, GeneratorStage
-from portrait.streaming.state import StageFullError
+from portrait.streaming import GeneratorRequest, GeneratorStage, StageFullError
 from serve_apps.arguments import StreamArgs
 from serve_apps.deployment import SessionDeployment
 from serve_apps.errors import ApiError, errors_as_values

@@ -14,7 +14,7 @@ import torch
 from portrait.faces import NoFaceError, YuNetDetector, crop_portrait
 from portrait.media.image_file import read_image_file
 from portrait.storage.checkpoints import load_vae, read_header
-from portrait.streaming.portraits import Portrait, prepare_portrait
+from portrait.streaming import Portrait, prepare_portrait
 from serve_apps.arguments import StreamArgs
 from serve_apps.errors import ApiError
 from serve_apps.messages import UploadedImage

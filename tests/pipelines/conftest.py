@@ -11,7 +11,7 @@ import torch
 from portrait import presets
 from portrait.presets import Preset, VAETrainingStage
 from portrait.storage.latents import LatentRow, LatentTable
-from portrait.vae.config import FusionConfig, Level, VAEConfig
+from portrait.vae import FusionConfig, Level, VAEConfig
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from portrait.streaming.state import StageFullError
+from portrait.streaming import StageFullError
 from serve_apps.arguments import Replicas
 from serve_apps.deployment import LastUse, SessionDeployment
 from serve_apps.errors import ApiError

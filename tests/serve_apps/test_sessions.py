@@ -9,7 +9,7 @@ import pytest
 
 from portrait.media.h264 import H264BlockEncoder
 from portrait.speech import LogMelEncoder
-from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
+from portrait.streaming import SpeechRequest, SpeechStage
 from serve_apps.errors import ApiError
 from serve_apps.limits import Limits
 from serve_apps.messages import ModelFacts, SpokenBlock

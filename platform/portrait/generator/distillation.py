@@ -35,7 +35,7 @@ from portrait.generator.timesteps import sampling_timesteps
 from portrait.timing import LATENTS_PER_BLOCK
 
 if TYPE_CHECKING:
-    from portrait.presets.training import GeneratorTrainingConfig
+    from portrait.presets import GeneratorTrainingConfig
 
 
 def check_steps(teacher: SamplingConfig, steps: int) -> None:

@@ -30,7 +30,7 @@ from portrait.generator.timesteps import training_timesteps
 from portrait.timing import LATENTS_PER_BLOCK
 
 if TYPE_CHECKING:
-    from portrait.presets.training import GeneratorTrainingConfig
+    from portrait.presets import GeneratorTrainingConfig
 
 
 def flow_matching_loss(

@@ -30,7 +30,7 @@ from portrait.generator.masks import (
 from portrait.generator.normaliser import LatentNormaliser
 from portrait.generator.positions import angles_of, latent_positions, prefix_positions
 from portrait.generator.transformer import OutputLayer, TimestepEmbedding, TransformerLayer
-from portrait.speech.embedder import SpeechEmbedder
+from portrait.speech import SpeechEmbedder
 from portrait.timing import LATENTS_PER_BLOCK
 
 

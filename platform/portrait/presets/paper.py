@@ -6,7 +6,7 @@ space and 18·w² in time. So the encoder has 504 M parameters (E2's block of 40
 406 M (D_ref 101 M of them); decoding a block of 16 frames at 512² with one reference takes 5.3 TFLOP.
 """
 
-from portrait.generator.config import GeneratorConfig, SamplingConfig
+from portrait.generator import GeneratorConfig, SamplingConfig
 from portrait.presets.preset import Preset, VideoConfig
 from portrait.presets.training import (
     GeneratorTrainingConfig,
@@ -14,8 +14,8 @@ from portrait.presets.training import (
     VAETrainingConfig,
     VAETrainingStage,
 )
-from portrait.speech.config import SpeechConfig
-from portrait.vae.config import FusionConfig, Level, VAEConfig
+from portrait.speech import SpeechConfig
+from portrait.vae import FusionConfig, Level, VAEConfig
 
 PAPER = Preset(
     name="paper",

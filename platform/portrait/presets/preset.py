@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from portrait.generator.config import GeneratorConfig, SamplingConfig
+from portrait.generator import GeneratorConfig, SamplingConfig
 from portrait.presets.training import GeneratorTrainingConfig, VAETrainingConfig
-from portrait.speech.config import SpeechConfig
+from portrait.speech import SpeechConfig
 from portrait.timing import FRAMES_PER_LATENT
-from portrait.vae.config import VAEConfig
+from portrait.vae import VAEConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
 """`small`: 256², for a single consumer GPU; the paper's structure with a quarter of its widths."""
 
-from portrait.generator.config import GeneratorConfig, SamplingConfig
+from portrait.generator import GeneratorConfig, SamplingConfig
 from portrait.presets.preset import Preset, VideoConfig
 from portrait.presets.training import GeneratorTrainingConfig, VAETrainingConfig, VAETrainingStage
-from portrait.speech.config import SpeechConfig
-from portrait.vae.config import FusionConfig, Level, VAEConfig
+from portrait.speech import SpeechConfig
+from portrait.vae import FusionConfig, Level, VAEConfig
 
 SMALL = Preset(
     name="small",

@@ -4,7 +4,7 @@ It differs from `paper` in numbers only: the same 64× in space and 4× in time 
 and a stem that folds 4×4 pixels, since convolutions at full resolution would take most of the arithmetic.
 """
 
-from portrait.generator.config import GeneratorConfig, SamplingConfig
+from portrait.generator import GeneratorConfig, SamplingConfig
 from portrait.presets.preset import Preset, VideoConfig
 from portrait.presets.training import (
     GeneratorTrainingConfig,
@@ -12,8 +12,8 @@ from portrait.presets.training import (
     VAETrainingConfig,
     VAETrainingStage,
 )
-from portrait.speech.config import SpeechConfig
-from portrait.vae.config import FusionConfig, Level, VAEConfig
+from portrait.speech import SpeechConfig
+from portrait.vae import FusionConfig, Level, VAEConfig
 
 TINY = Preset(
     name="tiny",

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from portrait.presets.preset import Preset
+from portrait.presets import Preset
 from portrait.presets.serialization import from_dict, to_dict
 from portrait.storage.migrations import migrate_preset, migrate_tensors
 

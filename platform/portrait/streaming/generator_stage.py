@@ -23,9 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from portrait.generator.config import SamplingConfig
-from portrait.generator.kv_cache import KVCache
-from portrait.generator.model import Generator
+from portrait.generator import Generator, KVCache, SamplingConfig
 from portrait.generator.sampler import BlockSampler, block_noise
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
 from portrait.timing import FRAMES_PER_BLOCK, LATENTS_PER_BLOCK, block_frame_range

@@ -9,9 +9,9 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from portrait.generator.config import SamplingConfig
-from portrait.generator.model import Generator
-from portrait.speech.encoder import Samples, SpeechEncoder
+from portrait.generator import Generator, SamplingConfig
+from portrait.speech import SpeechEncoder
+from portrait.speech.encoder import Samples
 from portrait.streaming.decoder_stage import DecoderRequest, DecoderStage
 from portrait.streaming.generator_stage import GeneratorRequest, GeneratorStage
 from portrait.streaming.portraits import Portrait

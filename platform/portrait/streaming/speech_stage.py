@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from portrait.speech.encoder import Samples, SpeechEncoder, SpeechStream, SpeechStreamState, check_samples
+from portrait.speech import SpeechEncoder, SpeechStream, SpeechStreamState
+from portrait.speech.encoder import Samples, check_samples
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
 from portrait.timing import SAMPLES_PER_FRAME, block_frame_range, block_of_frame, frames_of_samples
 

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from portrait import presets
 from portrait.layers.resampling import Downsample, Upsample
-from portrait.vae import VideoVAE
-from portrait.vae.config import VAEConfig
+from portrait.vae import VAEConfig, VideoVAE
 
 TINY = presets.load("tiny").vae
 SMALL = presets.load("small").vae

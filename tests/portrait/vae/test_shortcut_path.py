@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from portrait import presets
 from portrait.layers.causal_conv import ResidualBlock
 from portrait.layers.resampling import Downsample, Upsample
-from portrait.vae import VideoVAE
-from portrait.vae.config import Level
+from portrait.vae import Level, VideoVAE
 
 
 def frames(function, x_BCTHW: Tensor, *arguments: int) -> Tensor:
