@@ -16,8 +16,7 @@ from python_speech_features import mfcc
 from torch import Tensor
 from torch.nn import functional
 
-from portrait.faces import FaceDetector, NoFaceError, YuNetDetector, track_faces
-from portrait.faces.crop import CropBox, apply_crop
+from portrait.faces import CropBox, FaceDetector, NoFaceError, YuNetDetector, apply_crop, track_faces
 from portrait.metrics.syncnet import FACE_SIZE, STEPS_PER_FRAME, WINDOW_FRAMES, SyncNet
 from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME
 
