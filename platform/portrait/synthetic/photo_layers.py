@@ -15,8 +15,10 @@ MARGIN = 0.12
 """How far the texture reaches beyond the picture on each side, so that moving the head exposes no edge."""
 FACE_WIDTH = 0.42
 """Distance between the cheeks on the board, as `portrait.faces` frames a portrait."""
-_BRIDGE_Y = 0.45
-"""Height of the bridge of the nose."""
+TIGHTEST = 0.56
+"""The same for a tightly cropped still: a larger face is better than a still extended far beyond its edge."""
+_BRIDGE_Y, _HIGHEST_BRIDGE_Y = 0.45, 0.36
+"""Height of the bridge of the nose, and the least height where the still ends close above it."""
 _RIGHT_CHEEK, _LEFT_CHEEK, _BRIDGE, _CHIN = 234, 454, 168, 152
 _RIGHT_EYE, _LEFT_EYE = 33, 263
 _OVAL = (
@@ -73,10 +75,13 @@ def place(picture: np.ndarray, landmarks: np.ndarray, scale: int, rng: np.random
     across = flat[_LEFT_EYE] - flat[_RIGHT_EYE]
     angle = np.arctan2(across[1], across[0])
     width = float(np.linalg.norm(flat[_LEFT_CHEEK] - flat[_RIGHT_CHEEK]))
-    zoom = FACE_WIDTH * rng.uniform(0.92, 1.1) / width
+    share = FACE_WIDTH * rng.uniform(0.92, 1.1)
+    above = max(1.0, float(flat[_BRIDGE, 1]))  # pixels of the still above the bridge of the nose
+    zoom = max(share, min(TIGHTEST, _BRIDGE_Y * width / above)) / width
     cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
     turn = np.array([[cos, sin], [-sin, cos]])
-    anchor = np.array([0.5, _BRIDGE_Y]) + rng.uniform(-0.03, 0.03, 2)
+    bridge_y = float(np.clip(above * zoom, _HIGHEST_BRIDGE_Y, _BRIDGE_Y))
+    anchor = np.array([0.5, bridge_y]) + rng.uniform(-0.03, 0.03, 2)
     offset = anchor - turn @ flat[_BRIDGE]
     side = round((1 + 2 * MARGIN) * scale)
     # Still's pixel centres to the texture's.

@@ -33,6 +33,7 @@ def test_the_board_goes_on_beyond_the_still(still: np.ndarray, still_landmarks: 
     board = _board(tight, still_landmarks - np.array([110, 90, 0]))
     assert board.picture.shape == (round((1 + 2 * MARGIN) * SCALE),) * 2 + (3,)
     assert board.picture.min() >= 0
+    assert 2 * board.half_width > 1.1 * FACE_WIDTH  # enlarged, so that less has to be made up
     corner = board.picture[:10, :10]
     assert corner.std(axis=(0, 1)).max() < 0.02  # smooth, no streaks
     np.testing.assert_allclose(corner.mean((0, 1)) * 255, (40, 60, 160), atol=25)
