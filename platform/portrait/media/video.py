@@ -20,6 +20,7 @@ from portrait.media.constant_rate import at_constant_rate
 from portrait.media.container import MediaSource, is_cut_off, label_of, open_media, promised_seconds
 from portrait.media.decoding import Upright, decode_frames, decode_from, video_stream
 from portrait.media.display_order import frame_rate
+from portrait.media.interlacing import deinterlaced
 from portrait.media.planar_frame import PlanarFrame
 from portrait.media.soundtrack import read_soundtrack
 from portrait.media.track_choice import choose_audio_track
@@ -158,6 +159,7 @@ def iter_planar_frames(
         upright = Upright(stream, label)
         frame, emitted = None, 0
         decoded, origin = decode_from(container, stream, label, start_s)
+        decoded = deinterlaced(decoded, label)
         for frame, copies in at_constant_rate(decoded, origin, stream, fps, label):
             if copies and (limit is None or emitted < limit):
                 shown = upright(frame)
