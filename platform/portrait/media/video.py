@@ -20,6 +20,7 @@ from portrait.media.constant_rate import at_constant_rate
 from portrait.media.container import MediaSource, is_cut_off, label_of, open_media, promised_seconds
 from portrait.media.decoding import Upright, decode_frames, decode_from, video_stream
 from portrait.media.display_order import frame_rate
+from portrait.media.hdr import ToneMapper
 from portrait.media.interlacing import deinterlaced
 from portrait.media.planar_frame import PlanarFrame
 from portrait.media.soundtrack import read_soundtrack
@@ -156,13 +157,13 @@ def iter_planar_frames(
     limit = None if max_seconds is None else max(1, round(max_seconds * fps))
     with open_media(source, name=name) as container:
         stream = video_stream(container, label)
-        upright = Upright(stream, label)
+        upright, tone_map = Upright(stream, label), ToneMapper(label)
         frame, emitted = None, 0
         decoded, origin = decode_from(container, stream, label, start_s)
         decoded = deinterlaced(decoded, label)
         for frame, copies in at_constant_rate(decoded, origin, stream, fps, label):
             if copies and (limit is None or emitted < limit):
-                shown = upright(frame)
+                shown = upright(tone_map(frame))
                 for _ in range(copies if limit is None else min(copies, limit - emitted)):
                     yield shown
                     emitted += 1
