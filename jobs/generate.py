@@ -25,6 +25,7 @@ from portrait.media.audio import read_audio
 from portrait.media.image_file import read_image_file
 from portrait.media.mp4 import write_mp4
 from portrait.speech import build_speech_encoder
+from portrait.speech.levelling import QUIETEST_SPEECH_DB, loudest_frame_db
 from portrait.storage.checkpoints import ModelHeader, load_generator, load_vae, read_header
 from portrait.storage.starter_weights import starter_weights
 from portrait.streaming import PortraitPipeline, StreamedBlock, prepare_portrait
@@ -101,6 +102,13 @@ def _read_speech(config: GenerateConfig) -> NDArray[np.float32]:
     if minutes > config.max_minutes:
         raise ValueError(
             f"{config.audio}: {minutes:.0f} minutes of audio, expected at most {config.max_minutes:g} (--max-minutes)"
+        )
+    loudest = loudest_frame_db(audio)
+    if loudest < QUIETEST_SPEECH_DB:
+        print(
+            f"warning: {config.audio} is very quiet: its loudest moment is at {loudest:.0f} dB, speech is expected to "
+            f"reach {QUIETEST_SPEECH_DB:.0f} dB: the mouth may hardly move",
+            file=sys.stderr,
         )
     return audio
 

@@ -151,7 +151,7 @@ def encode_latents(
     if header.kind != "vae":
         raise ValueError(f"{vae_file} holds a model of kind {header.kind!r}, expected 'vae'")
     table = open_clips(clips)
-    done = _clips_done(latents, vae_file, header.latents_version)
+    done = _clips_done(latents, vae_file, header)
     rows = table.rows(("clip_id", "source"))
     mix.check([row["source"] for row in rows], clips)
     todo = [
@@ -178,15 +178,21 @@ def encode_latents(
     return EncodingReport(encoded=encoded, skipped=len(done), failed=failed, table=LatentTable.open(latents))
 
 
-def _clips_done(latents: str, vae_file: str, latents_version: str) -> set[str]:
-    """Ids of the clips that the latents table has; refuses a table of another VAE."""
+def _clips_done(latents: str, vae_file: str, header: checkpoints.ModelHeader) -> set[str]:
+    """Ids of the clips that the latents table has; refuses a table of another VAE or kind of speech features."""
     if not fragments.exists(latents):
         return set()
     table = LatentTable.open(latents)
-    encoded_by = table.makers()[0]
-    if encoded_by != latents_version:
+    encoded_by, speech, _ = table.makers()
+    if encoded_by != header.latents_version:
         raise ValueError(
-            f"{latents} holds latents of VAE {encoded_by}, {vae_file} encodes those of {latents_version}: "
+            f"{latents} holds latents of VAE {encoded_by}, {vae_file} encodes those of {header.latents_version}: "
+            "write to another table"
+        )
+    levelled = header.preset.speech.levelled
+    if speech.endswith("/levelled") != levelled:
+        raise ValueError(
+            f"{latents} holds speech features of {speech}, but speech.levelled is {levelled} in {vae_file}: "
             "write to another table"
         )
     return table.clip_ids()

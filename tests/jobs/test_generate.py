@@ -16,6 +16,7 @@ from jobs import generate
 from jobs.generate import GenerateConfig
 from portrait import presets
 from portrait.generator import Generator
+from portrait.media.audio import write_wav
 from portrait.media.video import probe, read_video
 from portrait.storage.checkpoints import read_header, save_model
 from portrait.synthetic.clip import render_clip
@@ -126,6 +127,16 @@ def test_a_portrait_that_is_none_is_named(config, tmp_path, kind):
 def test_a_recording_that_is_too_long_is_refused(config):
     with pytest.raises(ValueError, match=r"speech\.wav.*at most 0.01 \(--max-minutes\)"):
         generate.main(replace(config, max_minutes=0.01))
+
+
+@pytest.mark.parametrize(("level", "warned"), [(-55, True), (-40, False)])
+def test_speech_too_quiet_to_be_levelled_is_warned_about(config, tmp_path, capsys, level, warned):
+    path = tmp_path / "quiet.wav"
+    tone = np.sin(np.arange(8_000) * 2 * np.pi * 200 / 16_000) * np.sqrt(2) * 10 ** (level / 20)
+    write_wav(path, tone.astype(np.float32))
+    generate.main(replace(config, audio=path))
+    error = capsys.readouterr().err
+    assert (f"quiet.wav is very quiet: its loudest moment is at {level} dB" in error) == warned
 
 
 def test_an_empty_recording_is_refused(config, tmp_path):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from portrait.presets import Preset
 from portrait.speech import build_speech_encoder
 from portrait.storage import checkpoints
 from portrait.storage.clips import ClipTable
+from portrait.storage.latents import LatentTable
 from portrait.vae import VideoVAE
 
 
@@ -60,6 +62,19 @@ def test_a_table_is_encoded_once_and_not_mixed_with_another_vae(
     checkpoints.save_model(other, VideoVAE(micro_preset.vae), kind="vae", preset=micro_preset)
     with pytest.raises(ValueError, match="write to another table"):
         encode_latents(micro_clips, str(other), latents)
+
+
+def test_features_of_levelled_speech_are_not_mixed_with_others(
+    micro_clips: str, micro_preset: Preset, vae_file: str, tmp_path: Path
+) -> None:
+    unlevelled = replace(micro_preset, speech=replace(micro_preset.speech, levelled=False))
+    settings = EncoderSettings(
+        clips=micro_clips, clips_version=1, vae_file=vae_file, preset=unlevelled, device="cpu", threads=1
+    )
+    latents = str(tmp_path / "latents.lance")
+    LatentTable.append(latents, [EncodeClips(settings).encode(0)])
+    with pytest.raises(ValueError, match=r"speech\.levelled is True .*write to another table"):
+        encode_latents(micro_clips, vae_file, latents)
 
 
 def test_a_damaged_clip_is_reported_and_costs_no_other(

@@ -17,7 +17,10 @@ def build_speech_encoder(config: SpeechConfig, *, device: str = "cpu") -> Speech
     """
     if config.encoder == "log_mel":
         return LogMelEncoder(
-            mel_bins=config.mel_bins, subframes=config.subframes, look_ahead_ms=config.look_ahead_ms
+            mel_bins=config.mel_bins,
+            subframes=config.subframes,
+            look_ahead_ms=config.look_ahead_ms,
+            levelled=config.levelled,
         )
     if config.encoder != "wav2vec2":
         raise ValueError(f"speech.encoder must be log_mel or wav2vec2, got {config.encoder!r}")
@@ -31,6 +34,7 @@ def build_speech_encoder(config: SpeechConfig, *, device: str = "cpu") -> Speech
         config.weights,
         left_context_ms=config.left_context_ms,
         look_ahead_ms=config.look_ahead_ms,
+        levelled=config.levelled,
         device=device,
     )
 

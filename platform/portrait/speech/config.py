@@ -22,3 +22,5 @@ class SpeechConfig:
     """Audio before a chunk that the encoder sees (`wav2vec2`; `log_mel` needs one window)."""
     look_ahead_ms: int = 80
     """Audio after a frame's own 40 ms that its features may depend on (0, 80 or 160)."""
+    levelled: bool = True
+    """Whether quiet speech is raised to the level of ordinary recordings first (`speech.levelling`)."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from portrait.speech.levelling import Leveller, LevellerState
 from portrait.timing import SAMPLE_RATE, SAMPLES_PER_FRAME, frames_of_samples
 
 Samples = NDArray[np.float32]
@@ -49,7 +50,15 @@ class SpeechEncoder(ABC):
     look_ahead_samples: int
     """Audio after a frame's chunk that its features may depend on."""
     left_context_samples: int
-    """Audio before a frame's chunk that its features may depend on."""
+    """Audio before a frame's chunk that its features may depend on, apart from the gain of a levelled input."""
+    levelled: bool = False
+    """Whether quiet speech is raised to the level of ordinary recordings before it is encoded."""
+
+    def level_input(self, *, levelled: bool) -> None:
+        """Sets `levelled` and says so in the id: features of levelled and of other audio don't mix."""
+        self.levelled = levelled
+        if levelled:
+            self.id += "/levelled"
 
     @abstractmethod
     def chunk_end(self, first_frame: int) -> int:
@@ -81,8 +90,16 @@ class SpeechEncoder(ABC):
         return end_frame * SAMPLES_PER_FRAME + self.look_ahead_samples
 
     def stream(self, state: SpeechStreamState | None = None) -> SpeechStream:
-        """A new stream, or one that continues from an exported state."""
-        return SpeechStream(self, state or SpeechStreamState())
+        """A new stream, or one that continues from an exported state.
+
+        Raises:
+            ValueError: the state is of an encoder with another kind of input.
+        """
+        if state is None:
+            state = SpeechStreamState(leveller=LevellerState() if self.levelled else None)
+        elif (state.leveller is not None) != self.levelled:
+            raise ValueError(f"the stream's state is of another speech encoder than {self.id}")
+        return SpeechStream(self, state)
 
     def features(self, audio: NDArray[np.generic], num_frames: int | None = None) -> NDArray[np.float32]:
         """Features of a whole recording.
@@ -119,6 +136,8 @@ class SpeechStreamState:
     """Absolute index of samples[0]."""
     next_frame: int = 0
     """First frame whose features have not been returned yet."""
+    leveller: LevellerState | None = None
+    """The input's leveller; None where the encoder has none."""
 
 
 class SpeechStream:
@@ -127,17 +146,23 @@ class SpeechStream:
     def __init__(self, encoder: SpeechEncoder, state: SpeechStreamState) -> None:
         self.encoder = encoder
         self.state = state
+        self.leveller = None if state.leveller is None else Leveller(state.leveller)
 
     @property
     def received(self) -> int:
         """Samples received so far."""
-        return self.state.start + len(self.state.samples)
+        pending = 0 if self.state.leveller is None else len(self.state.leveller.pending)
+        return self.state.start + len(self.state.samples) + pending
 
     def push(self, samples: NDArray[np.generic]) -> NDArray[np.float32]:
         """Takes audio of any length, also 0, and returns the features [n, dim] of the frames that are now ready."""
-        self.state.samples = np.concatenate((self.state.samples, check_samples(samples)))
+        samples = check_samples(samples)
+        if self.leveller is not None:
+            samples = self.leveller.push(samples)
+        self.state.samples = np.concatenate((self.state.samples, samples))
+        ready = self.state.start + len(self.state.samples)
         end = self.state.next_frame
-        while self.encoder.needed_to(self.encoder.chunk_end(end)) <= self.received:
+        while self.encoder.needed_to(self.encoder.chunk_end(end)) <= ready:
             end = self.encoder.chunk_end(end)
         return self._encode(end)
 
@@ -152,6 +177,8 @@ class SpeechStream:
         first = end = self.state.next_frame
         while end < frames:
             end = self.encoder.chunk_end(end)
+        if self.leveller is not None:
+            self.state.samples = np.concatenate((self.state.samples, self.leveller.finish()))
         silence = max(0, self.encoder.needed_to(end) - self.received)
         self.state.samples = np.concatenate((self.state.samples, np.zeros(silence, np.float32)))
         return self._encode(end)[: max(0, frames - first)]

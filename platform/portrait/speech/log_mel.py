@@ -49,10 +49,13 @@ def mel_filters(bins: int) -> NDArray[np.float64]:
 class LogMelEncoder(SpeechEncoder):
     """`subframes` log-mel spectra of `mel_bins` bands for every frame; dim = subframes × mel_bins."""
 
-    def __init__(self, *, mel_bins: int = 40, subframes: int = 4, look_ahead_ms: int = 80) -> None:
+    def __init__(
+        self, *, mel_bins: int = 40, subframes: int = 4, look_ahead_ms: int = 80, levelled: bool = False
+    ) -> None:
         self.look_ahead_samples = look_ahead_ms * SAMPLE_RATE // 1000
         self.dim = mel_bins * subframes
         self.id = f"log_mel/bins={mel_bins}/subframes={subframes}/look_ahead_ms={look_ahead_ms}"
+        self.level_input(levelled=levelled)
         hop = (SAMPLES_PER_FRAME + self.look_ahead_samples) // subframes
         # First samples of a frame's windows, counted from the frame's own first sample.
         last = SAMPLES_PER_FRAME + self.look_ahead_samples - WINDOW

@@ -33,6 +33,7 @@ class Wav2Vec2Encoder(SpeechEncoder):
         *,
         left_context_ms: int = 2_000,
         look_ahead_ms: int = 80,
+        levelled: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         from transformers import AutoModel
@@ -57,6 +58,7 @@ class Wav2Vec2Encoder(SpeechEncoder):
         self.left_context_samples = left_context_ms * SAMPLE_RATE // 1000
         self._normalise = _wants_normalised_audio(folder)
         self.id = f"wav2vec2/{_fingerprint(self.model)}/left_context_ms={left_context_ms}/look_ahead_ms={look_ahead_ms}"
+        self.level_input(levelled=levelled)
 
     def chunk_end(self, first_frame: int) -> int:
         """Chunks are the generator's blocks: 13 frames, then 16 each."""

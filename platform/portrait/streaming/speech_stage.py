@@ -8,15 +8,17 @@ Shapes: n samples or frames, F speech feature channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from portrait.speech import SpeechEncoder, SpeechStream, SpeechStreamState
 from portrait.speech.encoder import Samples, check_samples
+from portrait.speech.levelling import LevellerState
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
 from portrait.timing import SAMPLES_PER_FRAME, block_frame_range, block_of_frame, frames_of_samples
 
@@ -81,7 +83,7 @@ class SpeechStage:
         empty = np.zeros((0, self.encoder.dim), np.float32)
         session = SpeechSession(stream=self.encoder.stream(), features=empty)
         if state is not None:
-            tensors = unpack(state, {"samples", "counters", "features", "audio"})
+            tensors = unpack(state, {"samples", "counters", "features", "audio", "levels", "pending"})
             if tensors["features"].shape[1] != self.encoder.dim:
                 raise ValueError(
                     f"session state: expected {self.encoder.dim} speech feature channels, got "
@@ -90,7 +92,9 @@ class SpeechStage:
             start, next_frame, session.block = tensors["counters"].tolist()
             samples = tensors["samples"].numpy()
             session.stream = self.encoder.stream(
-                SpeechStreamState(samples=samples, start=start, next_frame=next_frame)
+                SpeechStreamState(
+                    samples=samples, start=start, next_frame=next_frame, leveller=_leveller(tensors)
+                )
             )
             session.features, session.audio = tensors["features"].numpy(), tensors["audio"].numpy()
         self.sessions[session_id] = session
@@ -117,12 +121,16 @@ class SpeechStage:
         """A session's state, for `open` on this or another machine."""
         session = self._session(session_id)
         stream = session.stream.state
+        levels = stream.leveller
         return pack(
             {
                 "samples": torch.from_numpy(stream.samples),
                 "counters": torch.tensor([stream.start, stream.next_frame, session.block]),
                 "features": torch.from_numpy(session.features),
                 "audio": torch.from_numpy(session.audio),
+                # Empty without a leveller.
+                "levels": torch.from_numpy(np.zeros(0) if levels is None else levels.to_array()),
+                "pending": torch.from_numpy(np.zeros(0, np.float32) if levels is None else levels.pending),
             }
         )
 
@@ -157,3 +165,9 @@ class SpeechStage:
     def _padded_frames(self, frames: int) -> int:
         """Frames of the stream up to the end of the block that contains its last frame."""
         return block_frame_range(block_of_frame(frames - 1))[1] if frames else 0
+
+
+def _leveller(tensors: Mapping[str, Tensor]) -> LevellerState | None:
+    """The leveller's part of an exported state; None where the encoder had none."""
+    levels = tensors["levels"].numpy()
+    return LevellerState.from_array(levels, tensors["pending"].numpy()) if levels.size else None

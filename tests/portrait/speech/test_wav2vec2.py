@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,8 +85,9 @@ def test_features_lie_at_their_frames_middle(encoder):
 
 
 def test_built_by_configuration_and_named_by_its_weights(folder, encoder):
-    config = SpeechConfig(encoder="wav2vec2", weights=str(folder), left_context_ms=400)
+    config = SpeechConfig(encoder="wav2vec2", weights=str(folder), left_context_ms=400, levelled=False)
     assert build_speech_encoder(config).id == encoder.id
+    assert build_speech_encoder(replace(config, levelled=True)).id == f"{encoder.id}/levelled"
     other = build_speech_encoder(SpeechConfig(encoder="wav2vec2", weights=str(folder), look_ahead_ms=0))
     assert other.id != encoder.id
 

@@ -64,8 +64,12 @@ def test_an_end_on_a_blocks_edge_adds_no_block(encoder):
     assert push(opened(encoder), NOTHING, end=True) == []
 
 
-def test_export_and_import_anywhere_change_nothing(encoder):
-    audio, stage = noise(40_000), opened(encoder)
+@pytest.mark.parametrize("levelled", [False, True])
+def test_export_and_import_anywhere_change_nothing(levelled):
+    encoder = LogMelEncoder(levelled=levelled)
+    # Syllables at -38 dB, which a leveller raises.
+    audio = 0.1 * noise(40_000) * np.sin(np.arange(40_000, dtype=np.float32) / 1_000) ** 2
+    stage = opened(encoder)
     whole = push(opened(encoder), audio, end=True)
     blocks = []
     for at in range(0, 40_000, 3_700):
@@ -78,6 +82,12 @@ def test_export_and_import_anywhere_change_nothing(encoder):
     for block, expected in zip(blocks, whole, strict=True):
         np.testing.assert_allclose(block.features, expected.features, atol=1e-6)
         np.testing.assert_array_equal(block.audio, expected.audio)
+
+
+def test_a_state_of_another_kind_of_encoder_is_refused(encoder):
+    state = opened(encoder).export("a")
+    with pytest.raises(ValueError, match="another speech encoder"):
+        SpeechStage(LogMelEncoder(levelled=True)).open("a", state)
 
 
 def test_state_does_not_grow(encoder):
