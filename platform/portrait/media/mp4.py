@@ -17,19 +17,21 @@ import av.error
 import cv2
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from portrait.media.audio import resample
+from portrait.media.audio import Resampler
 from portrait.timing import FRAME_RATE, SAMPLE_RATE
 
 BT709 = 1
 """FFmpeg's number for ITU-R BT.709: matrix, primaries and transfer of everything written here."""
 LIMITED_RANGE = 1
 AAC_RATE = 48_000
+_AAC_FRAME = 1_024
 EXACT_RGB = int(Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND)
 """How to convert decoded frames to RGB: without these flags FFmpeg truncates, and every pass darkens by 1.3 levels."""
 
@@ -167,14 +169,12 @@ def write_mp4(
             f"file:{temporary}", mode="w", format="mp4", options={"movflags": "faststart"}
         ) as container:
             sound = container.add_stream("aac", rate=AAC_RATE, layout="mono") if audio is not None else None
-            # AAC packets go in after the frames: the muxer interleaves what is at most a minute's talk.
-            _mux_video(container, frames, fps, gop=fps, crf=crf, preset="fast")
-            if sound is not None and audio is not None:
-                samples = resample(np.asarray(audio, np.float32), sample_rate, AAC_RATE)
-                frame = AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-                frame.sample_rate, frame.pts, frame.time_base = AAC_RATE, 0, Fraction(1, AAC_RATE)
-                container.mux(sound.encode(frame))
-                container.mux(sound.encode(None))
+            track = (
+                None if sound is None or audio is None else _SoundTrack(container, sound, audio, sample_rate)
+            )
+            _mux_video(container, frames, fps, gop=fps, crf=crf, preset="fast", sound=track)
+            if track is not None:
+                track.finish()
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -188,6 +188,7 @@ def _mux_video(
     gop: int,
     crf: float,
     preset: str,
+    sound: _SoundTrack | None = None,
 ) -> None:
     stream: VideoStream | None = None
     convert = VideoReformatter()
@@ -203,9 +204,53 @@ def _mux_video(
         frame = given if made else yuv_frame(given, convert)
         frame.pts, frame.time_base = index, 1 / Fraction(fps)
         container.mux(stream.encode(frame))
+        if sound is not None:
+            sound.mux_until((index + 1) / Fraction(fps))
     if stream is None:
         raise ValueError("frames: expected at least one, found none")
     container.mux(stream.encode(None))
+
+
+class _SoundTrack:
+    """Encodes sound as the pictures go in, so that both lie side by side in the file and little waits in memory."""
+
+    def __init__(
+        self, container: OutputContainer, stream: AudioStream, audio: np.ndarray, sample_rate: int
+    ) -> None:
+        self._container, self._stream = container, stream
+        self._audio, self._rate = np.asarray(audio, np.float32), sample_rate
+        self._resampler = Resampler(sample_rate, AAC_RATE)
+        self._read = self._encoded = 0
+        self._waiting = np.zeros(0, np.float32)
+
+    def mux_until(self, seconds: Fraction) -> None:
+        """Writes the sound up to a time, but for less than an AAC frame."""
+        self._push(min(len(self._audio), int(seconds * self._rate)))
+
+    def finish(self) -> None:
+        """Writes the rest, also what is longer than the pictures."""
+        while self._read < len(self._audio):
+            self._push(min(len(self._audio), self._read + self._rate))
+        self._waiting = np.concatenate((self._waiting, self._resampler.finish()))
+        self._encode(_AAC_FRAME)
+        self._encode(1)
+        self._container.mux(self._stream.encode(None))
+
+    def _push(self, end: int) -> None:
+        if end > self._read:
+            converted = self._resampler.push(self._audio[self._read : end])
+            self._waiting = np.concatenate((self._waiting, converted))
+            self._read = end
+            self._encode(_AAC_FRAME)
+
+    def _encode(self, fewest: int) -> None:
+        """Encodes frames of the waiting samples while at least `fewest` are there."""
+        while len(self._waiting) >= fewest:
+            samples, self._waiting = self._waiting[:_AAC_FRAME], self._waiting[_AAC_FRAME:]
+            frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = AAC_RATE, self._encoded, Fraction(1, AAC_RATE)
+            self._encoded += len(samples)
+            self._container.mux(self._stream.encode(frame))
 
 
 def _x264_stream(

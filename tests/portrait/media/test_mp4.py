@@ -61,6 +61,34 @@ def test_ordinary_file_has_both_tracks_in_time(frames: np.ndarray, tmp_path: Pat
     assert np.corrcoef(heard, audio)[0, 1] > 0.95, "sound out of place or spoilt"
 
 
+def test_sound_lies_beside_its_pictures_and_the_index_in_front(frames: np.ndarray, tmp_path: Path) -> None:
+    """A player over the network begins at once, and fetches a second of sound with a second of pictures."""
+    path, seconds = tmp_path / "long.mp4", 90
+    rng = np.random.default_rng(1)
+    audio = rng.normal(size=seconds * 16_000).astype(np.float32) * 0.1
+    write_mp4(path, (frames[i % 70] for i in range(25 * seconds)), audio)
+    content = path.read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat")
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux() if packet.size]
+        times = {
+            kind: [(p.pos, float(p.pts * p.time_base)) for p in packets if p.stream.type == kind]
+            for kind in ("audio", "video")
+        }
+    latest = {"audio": 0.0, "video": 0.0}
+    for _, time, kind in sorted((pos, time, kind) for kind, all_of in times.items() for pos, time in all_of):
+        latest[kind] = time
+        assert abs(latest["audio"] - latest["video"]) < 1
+    assert latest["audio"] == pytest.approx(seconds, abs=0.1)
+
+
+def test_sound_longer_than_the_pictures_is_kept(frames: np.ndarray, tmp_path: Path) -> None:
+    write_mp4(tmp_path / "a.mp4", frames[:10], np.zeros(16_000 * 3 + 5, np.float32))
+    with av.open(tmp_path / "a.mp4") as container:
+        stream = container.streams.audio[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(3, abs=0.05)
+
+
 def test_a_failed_write_leaves_nothing(frames: np.ndarray, tmp_path: Path) -> None:
     def broken():
         yield frames[0]
