@@ -21,6 +21,7 @@ from data_prep.rejects import Reject
 from data_prep.shots import LOOKAHEAD, WIDTH, ShotDetector
 from data_prep.sources import Footage
 from data_prep.speech_activity import speech_ratio
+from data_prep.stills import Still, split_stills
 from data_prep.synchrony import sync_of, syncnet
 from portrait.faces import (
     HEAD,
@@ -43,6 +44,9 @@ from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, whole_la
 
 LONGEST_SIDE = 1920
 """Larger pictures are halved as they are read: ten seconds of them must fit into memory."""
+
+_STILL_SECONDS = 2.0
+"""A picture that stands for this long ends a shot; people filmed at the lowest usual rates move more often."""
 
 
 class _NoSoundError(ValueError):
@@ -85,6 +89,9 @@ def cut_file(
         media = footage.media()
         audio = _soundtrack(media, footage)
         for stretch in _stretches(media, footage, settings):
+            if isinstance(stretch, Still):
+                rejects.append(_still_reject(stretch, footage.label))
+                continue
             try:
                 _check_sound(stretch, audio, footage.label)
                 row = _portrait_row(stretch, audio, settings, footage)
@@ -104,13 +111,34 @@ def cut_file(
     return rows, rejects
 
 
-def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> Iterator[_Stretch]:
-    """Shots, or what of them is as long as a clip may be, one after another."""
+def _still_reject(still: Still, label: str) -> Reject:
+    start, seconds = still.first / FRAME_RATE, still.num_frames / FRAME_RATE
+    reason = f"the picture stands still for {seconds:.1f} s"
+    return Reject(path=label, reason=reason, start_s=start, end_s=start + seconds)
+
+
+def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> Iterator[_Stretch | Still]:
+    """Yields the shots in pieces no longer than a clip may be, and the parts that stand still, one after another."""
+    begin = round(footage.start_s * FRAME_RATE)
+    seconds = None if footage.end_s is None else footage.end_s - footage.start_s
+    frames = iter_planar_frames(
+        media, FRAME_RATE, start_s=begin / FRAME_RATE, max_seconds=seconds, name=footage.label
+    )
+    for part in split_stills(frames, round(_STILL_SECONDS * FRAME_RATE)):
+        if isinstance(part, Still):
+            yield replace(part, first=begin + part.first)
+        else:
+            yield from _shots(part.frames, begin + part.first, footage, settings)
+
+
+def _shots(
+    pictures: Iterator[PlanarFrame], beginning: int, footage: Footage, settings: CutSettings
+) -> Iterator[_Stretch]:
+    """Yields the shots of frames, the first of which is number `beginning` of the file."""
     longest = round(settings.max_clip_seconds * FRAME_RATE)
     shortest = max(1, round(settings.min_clip_seconds * FRAME_RATE))
     shots = None if settings.shot_threshold is None else ShotDetector(settings.shot_threshold, FRAME_RATE)
-    beginning = first = round(footage.start_s * FRAME_RATE)
-    seconds = None if footage.end_s is None else footage.end_s - footage.start_s
+    first = beginning
     held: list[PlanarFrame] = []
     scale = 1
 
@@ -122,9 +150,6 @@ def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> I
             region = (x // scale, y // scale, w // scale, h // scale)
         return _Stretch(first=first, pictures=pictures, region=region)
 
-    pictures = iter_planar_frames(
-        media, FRAME_RATE, start_s=beginning / FRAME_RATE, max_seconds=seconds, name=footage.label
-    )
     for picture in pictures:
         scale = _scale(picture)
         held.append(picture.shrunk(scale))

@@ -10,7 +10,8 @@ from av.video.stream import VideoStream
 
 from portrait.media.audio_track import MAX_CLOCK_BACK_SECONDS
 
-_MAX_GAP_SECONDS = 10.0
+_MAX_GAP_SECONDS = 600.0
+"""Screen recordings store a picture that stands once; a longer gap is a wrong timestamp."""
 
 
 def at_constant_rate(
