@@ -226,7 +226,7 @@ def _read_table(uri: str, settings: CutSettings) -> _Known:
     table = ClipTable.open(uri)
     stored = (table.dataset.schema.metadata or {}).get(SETTINGS_KEY.encode())
     # Settings that a table knows nothing of were not there yet: it grows with what is their default now.
-    other = _merged(asdict(CutSettings(size=settings.size)), json.loads(stored or "{}"))
+    other = _merged(CutSettings(size=settings.size).stored(), json.loads(stored or "{}"))
     own = settings.stored()
     if stored is not None and other != own:
         name = next(field for field in {**own, **other} if other.get(field) != own.get(field))
