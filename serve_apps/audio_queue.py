@@ -85,6 +85,8 @@ class AudioQueue:
             try:
                 await asyncio.wait_for(self._changed.wait(), remaining)
             except TimeoutError:
+                if self.samples >= count or self.ended:
+                    break  # it came while the wait was being given up
                 samples = self._cut(self.samples)
                 silence = count - len(samples)
                 return TakenAudio(

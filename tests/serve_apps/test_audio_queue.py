@@ -48,3 +48,11 @@ async def test_the_end_wakes_the_wait_and_leaves_fewer_samples():
     queue.fill(ramp(40))
     taken = await taking
     assert (len(taken.samples), taken.silence) == (40, 0)
+
+
+async def test_audio_that_comes_while_the_wait_is_given_up_is_taken_in_time():
+    queue = AudioQueue(1000, clock=lambda: 3.0)
+    asyncio.get_running_loop().call_soon(queue.push, ramp(150))
+    taken = await queue.take(100, deadline=2.0)
+    np.testing.assert_array_equal(taken.samples, ramp(150)[:100])
+    assert (taken.silence, queue.samples) == (0, 50)
