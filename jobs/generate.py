@@ -6,6 +6,7 @@ python -m jobs.generate --portrait face.png --audio speech.wav --out portrait.mp
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from portrait.speech import build_speech_encoder
 from portrait.speech.levelling import QUIETEST_SPEECH_DB, loudest_frame_db
 from portrait.storage.checkpoints import ModelHeader, load_generator, load_vae, read_header
 from portrait.storage.starter_weights import starter_weights
-from portrait.streaming import PortraitPipeline, StreamedBlock, prepare_portrait
+from portrait.streaming import MAX_PICTURES, PortraitPipeline, StreamedBlock, prepare_portrait
 from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, frames_of_samples
 
 
@@ -41,7 +42,7 @@ class GenerateConfig:
     audio: Path
     """Any file with sound; converted to 16 kHz mono."""
     out: Path = Path("portrait.mp4")
-    """The video to write; an existing file is replaced."""
+    """The video to write, a name in .mp4; an existing file is replaced."""
     vae: Path | None = None
     """VAE weights (.safetensors); the starter weights by default."""
     generator: Path | None = None
@@ -70,8 +71,11 @@ def main(config: GenerateConfig) -> None:
 
     Raises:
         FileNotFoundError: an image file, the recording or a model is missing.
-        ValueError: one of them is invalid, or the models do not belong together.
+        ValueError: one of them is invalid, the models do not belong together, or the video cannot be written.
     """
+    _check_out(config.out)
+    if not 1 <= len(config.portrait) <= MAX_PICTURES:
+        raise ValueError(f"--portrait: expected 1 to {MAX_PICTURES} image files, got {len(config.portrait)}")
     audio = _read_speech(config)
     pipeline, vae_header = _load_pipeline(config)
     size = vae_header.preset.video.size
@@ -94,9 +98,28 @@ def main(config: GenerateConfig) -> None:
     )
 
 
+def _check_out(out: Path) -> None:
+    """Refuses before any work what could not be written after it.
+
+    Raises:
+        ValueError: another suffix than .mp4, a folder, or a place that cannot be written to.
+    """
+    if out.is_dir():
+        raise ValueError(f"--out {out}: is a folder, expected a file name in .mp4")
+    if out.suffix.lower() != ".mp4":
+        raise ValueError(f"--out {out}: expected a name that ends in .mp4, the only format that is written")
+    folder = out.absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        # A file as the writer makes it: permissions alone don't tell of read-only disks and names too long.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{out.name}.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot write to {folder} ({error.strerror})") from error
+
+
 def _read_speech(config: GenerateConfig) -> NDArray[np.float32]:
-    if not config.portrait:
-        raise ValueError("--portrait needs at least one image file, got none")
     audio = read_audio(config.audio)
     minutes = len(audio) / SAMPLE_RATE / 60
     if minutes > config.max_minutes:
@@ -146,7 +169,6 @@ def _load_pipeline(config: GenerateConfig) -> tuple[PortraitPipeline, ModelHeade
         vae.to(device),
         _sampling(config, header.preset.sampling),
         # At least the streaming application's room: then the same seed gives the same video in both.
-        max_references=max(len(config.portrait), 3),
     )
     return pipeline, vae_header
 

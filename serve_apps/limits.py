@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from portrait.streaming import MAX_PICTURES
 
 
 class Limits(BaseModel):
@@ -20,8 +22,8 @@ class Limits(BaseModel):
     """Largest audio file of a `POST /v1/videos`."""
     max_image_bytes: PositiveInt = 16 * 2**20
     """Largest image file of a portrait."""
-    max_images: PositiveInt = 6
-    """Images per portrait."""
+    max_images: PositiveInt = Field(default=MAX_PICTURES, le=MAX_PICTURES)
+    """Images per portrait, at most what models are trained with."""
     max_message_bytes: PositiveInt = 2**20
     """Largest WebSocket message from a client: 32 s of audio."""
     max_ahead_s: PositiveFloat = 30.0

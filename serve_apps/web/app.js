@@ -3,6 +3,8 @@ import { Player, whyNot } from "./player.js";
 
 const $ = (id) => document.getElementById(id);
 
+const MAX_IMAGES = 3;
+
 let chosen = null;
 let stream = null;
 let player = null; // of the latest stream: plays on after its socket has closed
@@ -55,6 +57,11 @@ $("register").onsubmit = async (event) => {
   const data = new FormData(form);
   data.set("consent", form.consent.checked ? "true" : "false");
   const status = $("register-status");
+  if (form.images.files.length > MAX_IMAGES) {
+    status.className = "status wrong";
+    status.textContent = `choose one to three images, not ${form.images.files.length}`;
+    return;
+  }
   status.className = "status";
   status.textContent = "looking for the face …";
   try {

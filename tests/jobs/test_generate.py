@@ -5,6 +5,7 @@ Random weights: what is checked is the chain, its lengths and its errors, not wh
 
 from __future__ import annotations
 
+import errno
 import wave
 from dataclasses import replace
 
@@ -137,6 +138,34 @@ def test_speech_too_quiet_to_be_levelled_is_warned_about(config, tmp_path, capsy
     generate.main(replace(config, audio=path))
     error = capsys.readouterr().err
     assert (f"quiet.wav is very quiet: its loudest moment is at {level} dB" in error) == warned
+
+
+@pytest.mark.parametrize("kind", ["folder", "suffix", "under a file", "long name", "no permission"])
+def test_a_video_that_cannot_be_written_is_refused_before_anything_runs(config, tmp_path, monkeypatch, kind):
+    outs = {
+        "folder": (tmp_path, "is a folder"),
+        "suffix": (tmp_path / "out.webm", r"out\.webm: expected a name that ends in \.mp4"),
+        "under a file": (config.audio / "out.mp4", "cannot write to .*speech.wav"),
+        "long name": (tmp_path / f"{'x' * 251}.mp4", "cannot write to .*name too long"),
+        "no permission": (tmp_path / "new" / "out.mp4", "cannot write to .*ermission denied"),
+    }
+    out, message = outs[kind]
+    if kind == "no permission":  # tests may run as root, whom no permission stops
+
+        def denied(*_args: object, **_how: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(generate.tempfile, "NamedTemporaryFile", denied)
+    before = list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=rf"(?i)--out .*{message}"):
+        generate.main(replace(config, out=out, audio=tmp_path / "never read.wav"))
+    assert list(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_another_number_of_images_is_refused(config, portrait, count):
+    with pytest.raises(ValueError, match=f"--portrait: expected 1 to 3 image files, got {count}"):
+        generate.main(replace(config, portrait=(portrait,) * count))
 
 
 def test_an_empty_recording_is_refused(config, tmp_path):

@@ -9,7 +9,10 @@ def test_arguments_come_as_text_from_the_command_line(models):
     assert args.slack_s == 0.5
 
 
-@pytest.mark.parametrize("wrong", [{"preset": "huge"}, {"prest": "tiny"}, {"limits": {"max_sessions": 0}}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"preset": "huge"}, {"prest": "tiny"}, {"limits": {"max_sessions": 0}}, {"limits": {"max_images": 4}}],
+)
 def test_a_wrong_argument_is_refused(wrong):
     with pytest.raises(ValidationError):
         StreamArgs.model_validate(wrong)

@@ -12,6 +12,7 @@ import uvicorn
 from portrait.media.audio import write_wav
 from portrait.media.h264 import H264BlockEncoder
 from portrait.speech import LogMelEncoder
+from portrait.streaming import MAX_PICTURES
 from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
 from serve_apps.http_api import create_api
 from serve_apps.limits import Limits
@@ -194,6 +195,20 @@ async def test_a_browser_with_managed_media_source_only_plays(visit, wav):
     await page.wait_for_function("document.getElementById('video').ended")
     assert (await page.evaluate(BEHIND))["time"] == pytest.approx(3.0, abs=0.05)
     assert "3.00 s in 5 blocks" in await page.inner_text("#status")
+    assert page.complaints == []
+
+
+async def test_more_images_than_three_are_refused_before_they_are_sent(visit, tmp_path):
+    page = await visit()
+    images = [tmp_path / f"{number}.png" for number in range(4)]
+    for image in images:
+        image.write_bytes(b"never sent")
+    await page.set_input_files("input[name=images]", images)
+    await page.check("input[name=consent]")
+    await page.click("#register button[type=submit]")
+    await page.wait_for_selector("#register-status.wrong")
+    assert await page.inner_text("#register-status") == "choose one to three images, not 4"
+    assert MAX_PICTURES == 3
     assert page.complaints == []
 
 

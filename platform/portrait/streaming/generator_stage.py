@@ -25,6 +25,7 @@ from torch import Tensor
 
 from portrait.generator import Generator, KVCache, SamplingConfig
 from portrait.generator.sampler import BlockSampler, block_noise
+from portrait.streaming.portraits import MAX_PICTURES
 from portrait.streaming.state import StageFullError, UnknownSessionError, pack, unpack
 from portrait.timing import FRAMES_PER_BLOCK, LATENTS_PER_BLOCK, block_frame_range
 
@@ -68,7 +69,7 @@ class GeneratorStage:
         sampling: SamplingConfig,
         *,
         max_sessions: int = 16,
-        max_references: int = 3,
+        max_references: int = MAX_PICTURES,
     ) -> None:
         """A stage without sessions.
 

@@ -14,7 +14,7 @@ from portrait.speech import SpeechEncoder
 from portrait.speech.encoder import Samples
 from portrait.streaming.decoder_stage import DecoderRequest, DecoderStage
 from portrait.streaming.generator_stage import GeneratorRequest, GeneratorStage
-from portrait.streaming.portraits import Portrait
+from portrait.streaming.portraits import MAX_PICTURES, Portrait
 from portrait.streaming.speech_stage import SpeechRequest, SpeechStage
 from portrait.timing import SAMPLE_RATE
 from portrait.vae import VideoVAE
@@ -42,7 +42,7 @@ class PortraitPipeline:
         vae: VideoVAE,
         sampling: SamplingConfig,
         *,
-        max_references: int = 3,
+        max_references: int = MAX_PICTURES,
     ) -> None:
         """The stages of a stream.
 

@@ -16,10 +16,13 @@ from torch import Tensor
 from portrait.media.tensors import frames_to_tensor
 from portrait.vae import VideoVAE
 
+MAX_PICTURES = 3
+"""Most pictures of a person; models are trained with no more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Portrait:
-    """One to three (or more) pictures of a person, with their features and latents."""
+    """One to `MAX_PICTURES` pictures of a person, with their features and latents."""
 
     pictures: NDArray[np.uint8]
     """[M, H, W, 3] RGB, cropped to the preset's size."""
