@@ -145,7 +145,7 @@ def check_disk(environment: Path) -> List[str]:  # noqa: UP006
     if not installed and free < DISK_FOR_UNPACKING:
         problems.append(
             f"disk: {free / GIGABYTE:.1f} GB free in {scratch}, {DISK_FOR_UNPACKING / GIGABYTE:.0f} GB needed "
-            "to unpack packages. TMPDIR=/another/folder moves it"
+            "to unpack packages; set TMPDIR=/another/folder to unpack them there"
         )
     return problems
 

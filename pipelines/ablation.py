@@ -98,7 +98,7 @@ def measure(
         vae: the model.
         clips: held-out clips.
         counts: numbers of references M.
-        lpips: left out of the result if its backbone has no weights.
+        lpips: omitted from the result if its backbone has no weights.
 
     Returns:
         M → means over the clips of `l1` (frames in [0, 1]), `psnr` in decibels and `lpips`.

@@ -37,7 +37,7 @@ class DataWait:
         self._steps += 1
 
     def take(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; the time until it is there counts as waiting."""
+        """The next batch; the time until it arrives counts as waiting."""
         started = self._clock()
         batch = next(batches)
         self._waited_s += self._clock() - started

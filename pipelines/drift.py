@@ -63,7 +63,7 @@ def measure_drift(
         audio: pieces of speech at 16 kHz, together at least `seconds` long.
         seconds: length of the stream.
         stretch_s: length of a stretch in seconds.
-        embedder: measures identity; None leaves identity out.
+        embedder: measures identity; None skips it.
 
     Yields:
         Stretches in order. An incomplete one at the end is dropped.

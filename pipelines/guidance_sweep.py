@@ -72,7 +72,7 @@ def sweep(
         subjects: the heads to animate, from one reference each.
         scales: the values that both λ_a and λ_r take.
         seeds: number of takes per subject, at least 2.
-        embedder: measures identity; None leaves identity out.
+        embedder: measures identity; None skips it.
 
     Yields:
         One row per pair; λ_r varies fastest.

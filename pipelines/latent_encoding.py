@@ -186,7 +186,7 @@ def _clips_done(latents: str, vae_file: str, header: checkpoints.ModelHeader) ->
     encoded_by, speech, _ = table.makers()
     if encoded_by != header.latents_version:
         raise ValueError(
-            f"{latents} holds latents of VAE {encoded_by}, {vae_file} encodes those of {header.latents_version}: "
+            f"{latents} holds latents of VAE {encoded_by}, but {vae_file} makes those of {header.latents_version}: "
             "write to another table"
         )
     levelled = header.preset.speech.levelled

@@ -32,7 +32,7 @@ class TrainingReport:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Starts measuring the speed anew: at the beginning of a training stage."""
+        """Restarts the measurement of speed at the beginning of a training stage."""
         self._printed_at = time.monotonic()
 
     def add(self, metrics: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the three model deployments have in common: a stage's sessions, batches, health, and who was last heard of.
+"""What the three model deployments have in common: sessions, batches, health checks, and freeing abandoned sessions.
 
 A deployment wraps an object that knows no Ray and has its own tests (`SessionStage`), and adds the methods that the
 handles in handles.py call. See encoder.py, generator.py and decoder.py.

@@ -1,4 +1,4 @@
-"""How much clients may ask for. Each bound protects a replica's memory or prevents work that nobody waits for."""
+"""How much clients may ask for. Each bound protects a replica's memory or prevents useless work."""
 
 from __future__ import annotations
 

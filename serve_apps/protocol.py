@@ -134,7 +134,7 @@ class Ended(_Message):
 
 
 class ErrorEvent(_Message):
-    """Something is wrong; the socket closes after it."""
+    """The stream failed; the socket closes after this message."""
 
     type: Literal["error"] = "error"
     code: str

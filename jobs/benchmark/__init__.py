@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, one module a benchmark: `python -m jobs.benchmark NAME …`."""
+"""Measurements of speed and memory, one module per benchmark: `python -m jobs.benchmark NAME …`."""

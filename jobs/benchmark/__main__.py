@@ -31,4 +31,4 @@ def main(config: Benchmark) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, Benchmark)  # type: ignore[arg-type] - a union of classes is no class
+    command_line.run(main, Benchmark)  # type: ignore[arg-type] - a union of classes is not a class

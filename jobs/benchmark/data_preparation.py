@@ -1,7 +1,7 @@
 """Data preparation against FFmpeg alone: `python -m jobs.benchmark data-preparation --source FOLDER --size 512`.
 
 Preparing a file is everything from its hash to Lance fragments: decoding, shots, face track, crop, quality, H.264 and
-FLAC. FFmpeg alone decodes, cuts a square, scales it and encodes as the clips table does, which is the least that
+FLAC. FFmpeg alone decodes, crops a square, scales it and encodes as the clips table does, which is the least that
 preparation could cost. Both run on one core and take turns within one run, and processor time is compared: other
 programs on the machine then affect neither the ratio nor each side alone.
 """
@@ -57,11 +57,11 @@ STEPS: dict[str, Sequence[Callable[..., Any]]] = {
     "face detection and track": (track_faces,),
     "crop": (portrait_crop, PlanarFrame.square),
     "encode H.264": (encode_video,),
-    "sound in and out": (read_soundtrack, encode_flac),
+    "decode and encode audio": (read_soundtrack, encode_flac),
     "quality": (*_QUALITY, grey_levels, speech_ratio),
     "Lance write": (write_clips,),
 }
-"""The functions whose time each step is; none calls another, except that `track_faces` makes reduced copies."""
+"""The functions that each step times; none calls another, except that `track_faces` makes reduced copies."""
 REST = "the rest"
 
 
@@ -90,7 +90,7 @@ class FileCost:
     rows: list[dict[str, Any]] = field(repr=False)
     """Its clips."""
     rejects: list[Reject]
-    """The parts of it that were refused."""
+    """The parts of it that were rejected."""
     steps: dict[str, float]
     """By step, in a run of its own under a profiler."""
     ours: list[float] = field(default_factory=list)
@@ -131,7 +131,7 @@ def main(config: DataPreparationBenchmark) -> list[FileCost]:
 def prepare(
     footage: Footage, settings: CutSettings, table: Path
 ) -> tuple[list[dict[str, Any]], list[Reject]]:
-    """All that is done for a file; the rows are written as fragments of a table, and returned with the rejects."""
+    """Does all that is done for a file; writes the rows as fragments and returns them with the rejects."""
     rows, rejects = cut_file(footage, footage.content_hash(), "train", settings)
     if rows:
         write_clips(str(table), rows)
@@ -258,7 +258,7 @@ def report(costs: Sequence[FileCost], size: int) -> Report:
         + table(["file", "clips", "video s", "preparation s", "FFmpeg alone s", "ratio"], rows)
         + rejects
         + "\nWhere the time goes, in one run under Python's profiler:\n\n"
-        + table(["step", "s", "ms a stored frame", "share"], steps),
+        + table(["step", "s", "ms per stored frame", "share"], steps),
         records=[_record(cost) for cost in costs],
         metrics={
             "ratio": totals.ffmpeg / totals.ours,

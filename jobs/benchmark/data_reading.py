@@ -1,4 +1,4 @@
-"""Random training windows from a table and elsewhere: `python -m jobs.benchmark data-reading --clips URI --size 512`.
+"""Random training windows from three stores: `python -m jobs.benchmark data-reading --clips URI --size 512`.
 
 A Lance table, WebDataset shards and loose MP4 files hold the same clips, and each is read as training reads: random
 windows of frames with their references, decoded. The three take turns batch by batch, so that whatever else the machine
@@ -163,7 +163,7 @@ def compare(stores: Mapping[str, ClipWindows], config: DataReadingBenchmark) -> 
 
 
 def _rotated(names: list[str], turn: int) -> list[str]:
-    """The names, beginning with another one each turn, so that none always finds the caches as another left them."""
+    """The names, beginning with another one each turn, so that no store always follows the same other one."""
     first = turn % len(names)
     return names[first:] + names[:first]
 
@@ -194,10 +194,10 @@ def report(readings: Mapping[str, Reading], settings: Mapping[str, Any]) -> Repo
         metrics[f"cpu_ms/{name.replace(' ', '_')}"] = cpu_ms
     return Report(
         text=f"{settings['clips']} clips. Windows of {settings['num_frames']} frames at {settings['size']}² with "
-        f"{settings['max_references']} references, {settings['batch_size']} at once, in one thread; medians of "
+        f"{settings['max_references']} references, in batches of {settings['batch_size']}, one thread; medians of "
         f"{settings['repeats']} repeats of {settings['windows']} windows. Speed is loose files' processor time over "
-        "the store's (least … most); files are in the system's cache.\n\n"
-        + table(["store", "windows/s", "CPU ms a window", "speed", "of it reading, CPU ms"], rows),
+        "the store's (minimum … maximum); files are in the system's cache.\n\n"
+        + table(["store", "windows/s", "CPU ms per window", "speed", "reading, CPU ms per window"], rows),
         records=records,
         metrics=metrics,
     )

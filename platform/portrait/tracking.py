@@ -43,7 +43,7 @@ class Run:
     """URI of the local store that takes over while the server cannot be reached; None where `uri` is itself local."""
 
     def __enter__(self) -> Self:
-        """The run ends with the `with` block: as failed if an exception or an interruption ended that."""
+        """Ends the run with the `with` block, as failed if an exception or an interruption ended the block."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -59,7 +59,7 @@ class Run:
             self._write(lambda client, run_id, batch=batch: client.log_batch(run_id, params=batch))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Logs one point per curve at an optimiser step; what is not finite becomes the tag `not_finite.<name>`."""
+        """Logs one point per curve at an optimiser step; a non-finite value becomes the tag `not_finite.<name>`."""
         from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
@@ -137,10 +137,10 @@ class Run:
 def start_run(
     experiment: str, name: str, params: Mapping[str, Any], *, output: str | Path, parent: Run | None = None
 ) -> Run:
-    """Creates a run; the driver does this, once. With a server out of reach the run begins in the local store.
+    """Creates a run; the driver does this, once. If the server cannot be reached, the run begins in the local store.
 
     Args:
-        experiment: the MLflow experiment, created where it is missing.
+        experiment: the MLflow experiment, created if it is missing.
         name: the run's name in MLflow's pages.
         params: parameters, nested dictionaries allowed.
         output: folder of the SQLite store and its artifacts, where no server is set or none can be reached.

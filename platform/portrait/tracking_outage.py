@@ -1,9 +1,10 @@
 """What happens to tracking while an MLflow server cannot be reached: a local SQLite store stands in for it.
 
-One warning is given, and what is logged from then on goes to a stand-in run in `OUTPUT/mlflow.db`, tagged with the
-server and the run that it belongs to. When the run ends, or when the server is looked for again (every minute), the
-stand-in's parameters, curves, tags and artifacts are uploaded and the stand-in is deleted. What is left after that,
-`python -m jobs.upload_tracking` uploads. MLflow drops points that it already has, so an interrupted upload is repeated.
+The first failure gives a warning, and what is logged from then on goes to a stand-in run in `OUTPUT/mlflow.db`, tagged
+with the server and the run that it belongs to. When the run ends, or when the server answers again (it is tried every
+minute), the stand-in's parameters, curves, tags and artifacts are uploaded and the stand-in is deleted.
+`python -m jobs.upload_tracking` uploads what is left after that. MLflow drops points that it already has, so an
+interrupted upload is simply repeated.
 """
 
 from __future__ import annotations
@@ -91,12 +92,12 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def refused(error: BaseException) -> bool:
-    """Whether a server answered and said no, as opposed to giving no answer."""
+    """Whether a server answered with a refusal, as opposed to not answering."""
     return getattr(error, "error_code", None) in _REFUSALS
 
 
 def reason(error: BaseException) -> str:
-    """The gist of an MLflow error in one line."""
+    """An MLflow error's reason in one line."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else f"{text[:200]} …"
 
@@ -105,7 +106,7 @@ def begin(run_id: str, uri: str, fallback: str | None, error: BaseException) -> 
     """Begins an outage of a run's server: warns once and opens the stand-in.
 
     Returns:
-        The stand-in; None for a local store, whose failure has no remedy but the warning.
+        The stand-in; None if the store is local: then the warning is all that can be done.
     """
     if fallback is None:
         logger.warning("MLflow store %s: not logged (%s)", uri, reason(error))
@@ -146,7 +147,7 @@ def substitute(run_id: str, uri: str) -> StandIn | None:
 
 
 def catch_up(run_id: str, uri: str, fallback: str | None) -> None:
-    """Uploads what any process logged locally for a run that has ended; says what to do where that fails."""
+    """Uploads what any process logged locally for a run that has ended; logs what to do if that fails."""
     store = uri if fallback is None else fallback
     if not store.startswith("sqlite:///") or not Path(store.removeprefix("sqlite:///")).exists():
         return
@@ -184,7 +185,7 @@ def upload(store: str, local_id: str, *, server: str | None = None) -> str:
         The run's id on the server.
 
     Raises:
-        MlflowException: the server fails, or refuses the run. What is there is not lost, and can be uploaded again.
+        MlflowException: the server fails, or refuses the run. The local run is kept, and can be uploaded again.
     """
     source = client_of(store)
     run = source.get_run(local_id)
@@ -237,7 +238,7 @@ def _upload_quietly(store: str, local_id: str) -> bool:
 
 
 def _find(store: str, run_id: str) -> str | None:
-    """The stand-in of a server's run in a local store, from whichever process."""
+    """The stand-in of a server's run in a local store, whichever process created it."""
     client = client_of(store)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(experiments, filter_string=f"tags.`{_RUN_TAG}` = '{run_id}'", max_results=1)

@@ -162,7 +162,7 @@ class Stream {
     this.send({ type: "end" });
   }
 
-  // Something in the page is wrong: says what, and ends the stream.
+  // Reports an error in the page and ends the stream.
   fail(error) {
     if (!this.failed) say(error); // the first error is the cause of the others
     this.failed = true;
@@ -183,14 +183,14 @@ class Stream {
 }
 
 const REFUSED = {
-  NotAllowedError: "the microphone may not be used: allow it in the browser's settings for this page",
+  NotAllowedError: "access to the microphone was denied: allow it in the browser's settings for this page",
   NotFoundError: "no microphone was found",
   NotReadableError: "the microphone is in use by another program, or failed",
 };
 
 async function microphone(stream) {
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw new Error("the browser allows a microphone only on pages that come over HTTPS or from localhost");
+    throw new Error("the browser allows a microphone only on pages served over HTTPS or from localhost");
   }
   const wanted = { channelCount: 1, echoCancellation: true };
   const media = await navigator.mediaDevices.getUserMedia({ audio: wanted }).catch((error) => {

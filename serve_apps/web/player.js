@@ -41,7 +41,7 @@ export class Player {
     this.listen(video, "error", () => this.fail(`the video cannot be played: ${video.error?.message || `code ${video.error?.code}`}`));
     this.listen(video, "waiting", () => this.ranDry());
     this.listen(video, "ended", () => clearInterval(this.timer));
-    // Phones pause the video of a page that is not seen.
+    // Phones pause the video of a hidden page.
     this.listen(document, "visibilitychange", () => { if (!document.hidden && this.playing && !video.ended) video.play().catch(() => {}); });
     this.listen(video, "volumechange", () => this.onmuted(video.muted));
     this.open(started.media_type);
@@ -108,14 +108,14 @@ export class Player {
     if (seconds > this.video.currentTime) this.video.currentTime = seconds;
   }
 
-  // No more media will come: what is there is played.
+  // No more media will come: plays what is buffered.
   end() {
     this.ending = true;
     this.setRate(1);
     this.feed();
   }
 
-  // Plays no more, and lets go of the video.
+  // Stops playback and releases the video element.
   close() {
     this.closed = true;
     clearInterval(this.timer);
@@ -170,7 +170,7 @@ export class Player {
   }
 
   refused(error) {
-    // Aborted: paused, or another stream was opened. What is wrong with the media is said by the video's error event.
+    // Aborted: paused, or another stream was opened. The video's error event reports what is wrong with the media.
     if (this.closed || ["AbortError", "NotSupportedError"].includes(error.name)) return;
     this.onerror(new Error(`the browser does not start the video: ${error.message}`));
   }
@@ -183,7 +183,7 @@ export class Player {
     if (this.playing && !this.ending && this.buffer && !this.waiting.length) this.follow();
   }
 
-  // How much was left to play when a block arrived; null while that says nothing.
+  // How much was left to play when a block arrived; null while that is not meaningful.
   measure() {
     return this.playing && !this.waiting.length ? this.ahead() : null;
   }
@@ -193,7 +193,7 @@ export class Player {
     return this.ahead() - this.blockS - this.jitter;
   }
 
-  // Goes back to the live edge: over silence and from afar at once, otherwise by playing faster.
+  // Returns to the live edge: jumps over silence and from far behind, otherwise plays faster.
   follow() {
     const { video } = this;
     if (video.seeking) return;

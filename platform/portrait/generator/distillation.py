@@ -42,7 +42,7 @@ def check_steps(teacher: SamplingConfig, steps: int) -> None:
     """Checks that a student with that many steps can follow the teacher.
 
     Raises:
-        ValueError: the teacher's steps are no multiple of them.
+        ValueError: the teacher's steps are not a multiple of them.
     """
     if steps < 1 or teacher.steps % steps:
         raise ValueError(f"the student's steps must divide the teacher's {teacher.steps}, got {steps}")

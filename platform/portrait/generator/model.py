@@ -135,7 +135,7 @@ class Generator(nn.Module):
             [B, C, L, H, W], velocities of `noised`.
 
         Raises:
-            ValueError: the latents have another size, or L is no multiple of k.
+            ValueError: the latents have another size, or L is not a multiple of k.
         """
         self._check_window(noised)
 

@@ -49,7 +49,7 @@ class FragmentedMP4Muxer:
             raise ValueError(f"fps: expected a divisor of {SAMPLE_RATE}, found {fps}")
         self.width, self.height, self.fps = width, height, fps
         self._init_segment, self._parameter_sets = _init_segment(width, height, fps)
-        # The init segment, read back, tells each fragment's muxer all it must know of the two tracks.
+        # The init segment, read back, gives each fragment's muxer all it must know about the two tracks.
         self._tracks: InputContainer = av.open(io.BytesIO(self._init_segment))
         self._aac = _AacEncoder()
         self._header_given = self._closed = False

@@ -2,7 +2,7 @@
 
 As ITU-R BT.2408 places them: the light that an HLG display of 1000 cd/m² or a PQ display shows, with reference white at
 203 cd/m² as the white of BT.709 on a display of BT.1886. What is brighter than a knee below white is compressed. FFmpeg
-applies all of that as one table of three dimensions. Letters: `N` table points an axis.
+applies all of that as one table of three dimensions. Letters: `N` table points per axis.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Interlaced footage: two fields of alternate lines, taken one after the other, become whole pictures.
 
-FFmpeg's bwdif (Bob Weaver, after the BBC's w3fdif) does it, one picture a frame, for the frames that say they are
+FFmpeg's bwdif (Bob Weaver, after the BBC's w3fdif) does it, one picture per frame, for the frames that say they are
 interlaced; progressive frames are not touched.
 """
 

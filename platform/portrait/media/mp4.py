@@ -244,7 +244,7 @@ class _SoundTrack:
             self._encode(_AAC_FRAME)
 
     def _encode(self, fewest: int) -> None:
-        """Encodes frames of the waiting samples while at least `fewest` are there."""
+        """Encodes frames of the waiting samples while at least `fewest` are waiting."""
         while len(self._waiting) >= fewest:
             samples, self._waiting = self._waiting[:_AAC_FRAME], self._waiting[_AAC_FRAME:]
             frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")

@@ -29,7 +29,7 @@ def choose_audio_track(source: MediaSource, label: str) -> int:
         label: the file's name for errors and the log.
 
     Returns:
-        The track's number among the sound tracks, from 0; 0 as well where there is none.
+        The track's number among the sound tracks, from 0; 0 also if there are no sound tracks.
 
     Raises:
         FileNotFoundError: no such file.
@@ -65,7 +65,7 @@ def _examine(container: InputContainer, preferred: int, label: str) -> list[floa
             if loudness[preferred] > _SILENCE:
                 return loudness
     except av.error.FFmpegError:
-        pass  # damage is reported by whoever reads the chosen track
+        pass  # damage is reported when the chosen track is read
     return loudness
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 def head_motion(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Shift of each frame's content from the first frame, by phase correlation (Kuglin and Hines 1975).
 
-    For a head in front of a still background it is a mixture of both: it tells a frozen head from a moving one, but not
-    its pose.
+    For a head in front of a still background it is a mixture of both: it distinguishes a frozen head from a
+    moving one, but does not give its pose.
 
     Args:
         frames: RGB [T, H, W, 3].

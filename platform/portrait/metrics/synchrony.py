@@ -61,7 +61,7 @@ def synchrony_of_video(
 
     Args:
         network: with published weights.
-        frames: RGB uint8 [T, H, W, 3], 25 a second.
+        frames: RGB uint8 [T, H, W, 3], 25 per second.
         samples: float32 [S] in [-1, 1], 16 kHz, from the first frame on.
         detector: the embedded one by default.
 
@@ -87,7 +87,7 @@ def measure_synchrony(
 
     Args:
         network: with published weights, on the device to use.
-        faces: RGB uint8 [T, 224, 224, 3], 25 a second, cut out by `sync_square`.
+        faces: RGB uint8 [T, 224, 224, 3], 25 per second, cut out by `sync_square`.
         samples: float32 [S] in [-1, 1], 16 kHz, from the first frame on.
 
     Returns:

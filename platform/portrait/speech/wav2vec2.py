@@ -25,7 +25,7 @@ STRIDE = 320
 
 
 class Wav2Vec2Encoder(SpeechEncoder):
-    """Last hidden states of a speech model of the transformers library, resampled to 25 a second."""
+    """Last hidden states of a speech model of the transformers library, resampled to 25 per second."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ def open_clips(uri: str, version: int | None = None) -> Clips:
 
     Raises:
         FileNotFoundError: there is neither at this place, or not in this version.
-        ValueError: what is there is something else, or damaged.
+        ValueError: the place holds something else, or is damaged.
     """
     if "://" not in uri and (Path(uri) / INDEX).is_file():
         return ShardedClips.open(Path(uri), version)

@@ -53,7 +53,7 @@ def exists(uri: str) -> bool:
     """Whether there is a committed table.
 
     Raises:
-        ValueError: the place cannot be reached, or the table is damaged. Were that taken for "no table", the next
+        ValueError: the place cannot be reached, or the table is damaged. If that were taken for "no table", the next
             commit would replace it.
     """
     try:

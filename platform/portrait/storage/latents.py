@@ -2,7 +2,7 @@
 
 A row is a clip, encoded once: posterior mean and variance, K frames each encoded as a picture, speech features per
 frame. Latents are stored as the VAE gives them. The statistics that the generator normalises them by are stored as
-sums per row and added up over the training rows on request, so that they always belong to the rows that are there.
+sums per row and added up over the training rows on request, so that they always match the rows in the table.
 Shapes: C channels, L latents, h w of a latent, K references, F frames, D features.
 """
 
@@ -55,13 +55,13 @@ class LatentRow:
     clip_id: str
     """The clip's id in the clips table."""
     identity: str
-    """Who it shows."""
+    """The person it shows."""
     split: str
     """`train`, `val` or `test`."""
     vae_version: str
     """Version of the VAE file that encoded it; one for the whole table."""
     num_frames: int
-    """F = 1 + 4 (L − 1)."""
+    """Frames of the clip, F = 1 + 4 (L − 1)."""
     mean: torch.Tensor
     """Posterior mean [C, L, h, w], as the VAE gives it (not normalised)."""
     variance: torch.Tensor
@@ -69,7 +69,7 @@ class LatentRow:
     reference_latents: torch.Tensor
     """Posterior means of K frames, each encoded as a picture, [K, C, h, w]."""
     reference_frames: tuple[int, ...]
-    """Which frames those are."""
+    """The numbers of those frames."""
     speech: torch.Tensor
     """Features per frame [F, D]."""
     speech_encoder: str

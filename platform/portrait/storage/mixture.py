@@ -25,7 +25,7 @@ class SourceMix:
                 raise ValueError(f"largest size of source {source!r} must be positive, got {size}")
 
     def allows(self, source: str, size: int = 1) -> bool:
-        """Whether a source's clips are used for pictures of `size` pixels a side."""
+        """Whether a source's clips are used for pictures of `size` pixels per side."""
         return self.weights.get(source, 1.0) > 0 and size <= self.max_size.get(source, size)
 
     def row_weights(self, sources: Sequence[str]) -> list[float] | None:

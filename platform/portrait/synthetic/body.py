@@ -11,7 +11,7 @@ from portrait.synthetic.identity import Identity
 
 
 def body_layer(person: Identity, light: Light, rng: np.random.Generator, scale: int) -> Canvas:
-    """Paints neck and clothes at `scale` pixels a board side; `rng` draws the clothes."""
+    """Paints neck and clothes at `scale` pixels per board side; `rng` draws the clothes."""
     canvas = Canvas(scale)
     skin = np.array(person.skin, np.float32) * light.colour()
     n = person.neck_width

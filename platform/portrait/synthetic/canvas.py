@@ -114,7 +114,7 @@ class Canvas:
         return Mask(y0, x0, (gy[:, None] * gx[None, :]).astype(np.float32))
 
     def paint(self, mask: Mask, colour: np.ndarray, opacity: float = 1.0) -> None:
-        """Lays colour ([3] or [canvas, canvas, 3]) over what is there, adding coverage."""
+        """Lays colour ([3] or [canvas, canvas, 3]) over the existing paint, adding coverage."""
         m = (mask.values * opacity)[..., None] if opacity != 1.0 else mask.values[..., None]
         source = colour[mask.box] if np.ndim(colour) == 3 else np.asarray(colour, np.float32)
         region = self.colour[mask.box]
@@ -124,7 +124,7 @@ class Canvas:
         cover += (1 - cover) * m[..., 0]
 
     def tint(self, mask: Mask, colour: np.ndarray, opacity: float = 1.0) -> None:
-        """Colours what is there, without adding coverage."""
+        """Colours the existing paint, without adding coverage."""
         m = (mask.values * opacity)[..., None]
         source = colour[mask.box] if np.ndim(colour) == 3 else np.asarray(colour, np.float32)
         region = self.colour[mask.box]
@@ -132,11 +132,11 @@ class Canvas:
         region += source * m * self.alpha[mask.box][..., None]
 
     def shade(self, mask: Mask, factor: float) -> None:
-        """Darkens (< 1) or brightens (> 1) what is there."""
+        """Darkens (< 1) or brightens (> 1) the existing paint."""
         self.colour[mask.box] *= (1 + (factor - 1) * mask.values)[..., None]
 
     def rgba(self, scale: int) -> np.ndarray:
-        """The sheet at another number of pixels a side: premultiplied uint8 [h, w, 4]."""
+        """The sheet at another number of pixels per side: premultiplied uint8 [h, w, 4]."""
         image = np.empty((self.side, self.side, 4), np.float32)
         image[..., :3], image[..., 3] = self.colour, self.alpha
         side = round((1 + 2 * MARGIN) * scale)

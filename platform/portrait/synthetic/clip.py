@@ -1,6 +1,6 @@
 """A clip of a synthetic head that talks, with the truth about mouth and head (design.md §8).
 
-T frames at 25 a second; audio of 640 samples a frame at 16 kHz. A clip is a function of (identity_seed,
+T frames at 25 per second; audio of 640 samples per frame at 16 kHz. A clip is a function of (identity_seed,
 clip_seed, seconds, size) alone.
 """
 
@@ -95,7 +95,7 @@ def render_for_audio(
     opening = np.asarray(mouth_opening, np.float64)
     num_frames = len(opening)
     if opening.ndim != 1 or not num_frames or not ((opening >= 0) & (opening <= 1)).all():
-        raise ValueError(f"mouth_opening: shape {opening.shape} found, expected [T] with values in [0, 1]")
+        raise ValueError(f"mouth_opening: found shape {opening.shape}, expected [T] with values in [0, 1]")
     sound = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
     sound[: len(audio)] = audio[: len(sound)]
     rounding = _track("rounding", rounding, np.zeros(num_frames))
@@ -202,7 +202,9 @@ def _track(name: str, given: np.ndarray | None, default: np.ndarray) -> np.ndarr
     if given is None:
         return default
     if np.shape(given) != default.shape:
-        raise ValueError(f"{name}: shape {np.shape(given)} found, expected {default.shape} as mouth_opening")
+        raise ValueError(
+            f"{name}: found shape {np.shape(given)}, expected {default.shape} like mouth_opening"
+        )
     return np.asarray(given, np.float64)
 
 

@@ -24,11 +24,11 @@ def write_dataset(
 ) -> list[Path]:
     """Renders clips into `folder/idNNNNN/clipNN.mp4` with `clipNN.npz` (the truth) beside.
 
-    Complete clips are kept as they are: a run that was killed goes on where it stopped. Both files appear
+    Complete clips are kept as they are: a run that was killed continues where it stopped. Both files appear
     under their names only when whole.
 
     Args:
-        folder: made if absent.
+        folder: created if missing.
         identities: how many people.
         clips_per_identity: clips of each.
         seconds: length of a clip.
@@ -44,7 +44,7 @@ def write_dataset(
     """
     for name, value in (("identities", identities), ("clips_per_identity", clips_per_identity)):
         if value < 1:
-            raise ValueError(f"{name}: {value} found, expected at least 1")
+            raise ValueError(f"{name}: found {value}, expected at least 1")
     jobs = [
         (i, c) for i in range(first_identity, first_identity + identities) for c in range(clips_per_identity)
     ]

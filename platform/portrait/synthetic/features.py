@@ -22,7 +22,7 @@ class Patch:
     """A box of the head's texture that is redrawn in every frame.
 
     Args:
-        scale: texture pixels a board side.
+        scale: texture pixels per board side.
         x0, y0, x1, y1: the box in board sides.
     """
 
@@ -70,7 +70,7 @@ class Mouth:
 
     Args:
         person: whose.
-        scale: texture pixels a board side.
+        scale: texture pixels per board side.
         light: brightness of the lips, about 1.
     """
 

@@ -1,6 +1,6 @@
 """The static layers of a head: hair behind it, the face without eyes and mouth, and what lies over the face.
 
-Everything that does not move by itself is painted once a clip, lit from one direction through the
+Everything that does not move by itself is painted once per clip, lit from one direction through the
 normals of an ellipsoid; `renderer.py` then only warps it.
 """
 
@@ -80,7 +80,7 @@ def head_layers(person: Identity, light: Light, scale: int) -> tuple[Canvas, Can
     Args:
         person: who.
         light: from where the head is lit.
-        scale: pixels a board side.
+        scale: pixels per board side.
 
     Returns:
         Three canvases: back hair, face, overlay (front hair, hat, glasses).

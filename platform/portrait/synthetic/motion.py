@@ -1,6 +1,6 @@
 """How a synthetic head moves while it talks: slow random motion, nods on stressed syllables, blinks, glances, breath.
 
-T frames at 25 a second. Head pose is (yaw, pitch, roll) in radians, positive to the picture's right, down, clockwise.
+T frames at 25 per second. Head pose is (yaw, pitch, roll) in radians, positive to the picture's right, down, clockwise.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def random_motion(
 
     Args:
         num_frames: T.
-        energy: loudness of the speech a frame, [T] in [0, 1]; nods and brows follow it.
+        energy: loudness of the speech per frame, [T] in [0, 1]; nods and brows follow it.
         rng: the only source of chance.
         amount: factor on the head's motion.
     """

@@ -37,7 +37,7 @@ class Board:
     landmarks: np.ndarray
     """float64 [N, 2] in board sides."""
     scale: int
-    """Pixels of the texture a board side."""
+    """Pixels of the texture per board side."""
 
     @property
     def half_width(self) -> float:
@@ -68,7 +68,7 @@ def place(picture: np.ndarray, landmarks: np.ndarray, scale: int, rng: np.random
     Args:
         picture: RGB uint8 [H, W, 3].
         landmarks: [N, 3] in its pixels.
-        scale: pixels of the texture a board side.
+        scale: pixels of the texture per board side.
         rng: draws the framing.
     """
     flat = landmarks[:, :2]

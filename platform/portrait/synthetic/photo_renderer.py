@@ -35,7 +35,7 @@ class PhotoRenderer:
         rng: draws framing, light and place.
 
     Raises:
-        ValueError: size is no positive multiple of 4.
+        ValueError: size is not a multiple of 4 of at least 32.
     """
 
     def __init__(

@@ -62,12 +62,12 @@ class HeadRenderer:
         clip_seed: draws clothes, place and light.
 
     Raises:
-        ValueError: size is no positive multiple of 4.
+        ValueError: size is not a multiple of 4 of at least 32.
     """
 
     def __init__(self, person: Identity, size: int, clip_seed: int = 0) -> None:
         if size < 32 or size % _GRID:
-            raise ValueError(f"size: {size} found, expected a multiple of {_GRID} of at least 32")
+            raise ValueError(f"size: found {size}, expected a multiple of {_GRID} of at least 32")
         self.person, self.size = person, size
         rng = np.random.default_rng([person.seed, clip_seed, 11])
         light = Light.random(rng)

@@ -2,8 +2,8 @@
 
 Random syllables, consonant + vowel, in phrases with pauses. What the mouth does is a function of the sound:
 each vowel has an opening and a rounding, consonants close or narrow the lips, and both tracks are smoothed by
-a window of ±80 ms (coarticulation), so that they can be told from the sound with at most 80 ms of look-ahead.
-Letters: S samples at 16 kHz, T frames at 25 a second, 640 samples each.
+a window of ±80 ms (coarticulation), so that they can be inferred from the sound with at most 80 ms of look-ahead.
+Letters: S samples at 16 kHz, T frames at 25 per second, 640 samples each.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def synthesize(seconds: float, seed: int, voice: Voice) -> Speech:
     """
     num_frames = round(seconds * SAMPLE_RATE / SAMPLES_PER_FRAME)
     if num_frames < 1:
-        raise ValueError(f"seconds: {seconds} found, expected at least one frame (0.04)")
+        raise ValueError(f"seconds: found {seconds}, expected at least one frame (0.04)")
     rng = np.random.default_rng([seed, 21])
     steps = num_frames * SAMPLES_PER_FRAME // _STEP
     score = _write_score(steps, rng)
@@ -120,7 +120,7 @@ def synthesize(seconds: float, seed: int, voice: Voice) -> Speech:
 
 @dataclass(frozen=True)
 class _Score:
-    """Control tracks, one value in 5 ms."""
+    """Control tracks, one value every 5 ms."""
 
     level: np.ndarray
     weights: np.ndarray  # [steps, vowels] how much of each vowel's filter is heard
@@ -210,7 +210,7 @@ def _at_samples(track: np.ndarray) -> np.ndarray:
 
 
 def _voice_sound(score: _Score, voice: Voice, rng: np.random.Generator) -> np.ndarray:
-    """Glottal source through one resonator chain a vowel; the vowels' outputs are cross-faded."""
+    """Glottal source through one resonator chain per vowel; the vowels' outputs are cross-faded."""
     pitch = _at_samples(_smooth(score.pitch, 0.04)) * voice.pitch_hz
     pitch *= 1 + 0.008 * np.sin(2 * np.pi * 5.2 * np.arange(len(pitch)) / SAMPLE_RATE)
     phase = np.cumsum(pitch / SAMPLE_RATE) % 1.0
