@@ -148,6 +148,7 @@ def incomplete(folder: Path) -> str | None:
 def _older(checkpoint: ray.train.Checkpoint) -> list[ray.train.Checkpoint]:
     """The run's checkpoints from before this one, newest first; their names carry the time."""
     parent, _, name = checkpoint.path.rstrip("/").rpartition("/")
+    assert checkpoint.filesystem is not None
     infos = checkpoint.filesystem.get_file_info(fs.FileSelector(parent, allow_not_found=True))
     names = sorted((info.base_name for info in infos if info.type == fs.FileType.Directory), reverse=True)
     return [

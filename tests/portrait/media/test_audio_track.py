@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 
 from portrait.media.audio import read_audio
 
@@ -21,6 +22,7 @@ def _encoded(muxer: str, codec: str, hertz: float, **options: str) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=muxer, options=options) as container:
         stream = container.add_stream(codec, rate=RATE, layout="mono")
+        assert isinstance(stream, AudioStream)
         resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=RATE)
         frame = AudioFrame.from_ndarray(tone[None].astype(np.float32), format="flt", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)

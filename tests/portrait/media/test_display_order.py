@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from portrait.media.video import iter_frames, probe
 
@@ -22,6 +23,7 @@ def _write(
     """Pictures with a grey level each, 6 for every one, and B-frames between them; some may be missing."""
     with av.open(str(path), "w", format=muxer) as container:
         stream = container.add_stream(codec, rate=rate, options=B_FRAMES)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         stream.codec_context.gop_size = 20
         for number in range(PICTURES):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from av.codec.context import Flags
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from portrait.media.decoding import decode_frames, video_stream
 from portrait.media.interlacing import deinterlaced
@@ -34,6 +35,7 @@ def _write(path: Path, pictures: np.ndarray, codec: str, *, interlaced: bool) ->
         options["x264-params"] = "bff=1"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
         stream.bit_rate = 8_000_000
         if interlaced:

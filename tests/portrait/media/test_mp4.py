@@ -72,7 +72,7 @@ def test_sound_lies_beside_its_pictures_and_the_index_in_front(frames: np.ndarra
     with av.open(path) as container:
         packets = [packet for packet in container.demux() if packet.size]
         times = {
-            kind: [(p.pos, float(p.pts * p.time_base)) for p in packets if p.stream.type == kind]
+            kind: [(p.pos, float((p.pts or 0) * p.time_base)) for p in packets if p.stream.type == kind]
             for kind in ("audio", "video")
         }
     latest = {"audio": 0.0, "video": 0.0}
@@ -86,6 +86,8 @@ def test_sound_longer_than_the_pictures_is_kept(frames: np.ndarray, tmp_path: Pa
     write_mp4(tmp_path / "a.mp4", frames[:10], np.zeros(16_000 * 3 + 5, np.float32))
     with av.open(tmp_path / "a.mp4") as container:
         stream = container.streams.audio[0]
+        assert stream.duration is not None
+        assert stream.time_base is not None
         assert float(stream.duration * stream.time_base) == pytest.approx(3, abs=0.05)
 
 
