@@ -1,4 +1,4 @@
-"""Clips to the `latents` table: every clip is encoded once, by Ray Data actors (design: "Tables").
+"""Clips to the `latents` table: every clip is encoded once, by Ray Data actors.
 
 Of a clip's latents only the first encodes a single frame. So K frames spread over the clip are also encoded as
 pictures: the generator's references. Clips that are in the table already are skipped, so that a killed run can

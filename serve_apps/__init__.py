@@ -1,1 +1,1 @@
-"""The streaming application on Ray Serve (design §6): ingress, model deployments, and clients."""
+"""The streaming application on Ray Serve: ingress, model deployments, and clients."""

@@ -1,4 +1,4 @@
-"""Deployment `Decoder`: latents to frames, and these to H.264, each block a closed group of pictures (design §6).
+"""Deployment `Decoder`: latents to frames, and these to H.264, each block a closed group of pictures.
 
 Only compressed media leaves this process. All blocks have the same parameter sets, so that the bytes of a new decoder
 continue those of an old one. The H.264 encoder itself is `portrait.media.stream.H264BlockEncoder`.

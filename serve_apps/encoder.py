@@ -1,4 +1,4 @@
-"""Deployment `Encoder`: speech features of running streams, and everything about registered portraits (design §6)."""
+"""Deployment `Encoder`: speech features of running streams, and everything about registered portraits."""
 
 from __future__ import annotations
 

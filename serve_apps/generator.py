@@ -1,4 +1,4 @@
-"""Deployment `Generator`: speech features to latents, for all sessions with a block due in one batch (design §6)."""
+"""Deployment `Generator`: speech features to latents, for all sessions with a block due in one batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deployment `Ingress`: holds the sockets, muxes, and serves the browser client (design §6). It imports neither torch
+"""Deployment `Ingress`: holds the sockets, muxes, and serves the browser client. It imports neither torch
 nor lance, so that it starts at once and stays small.
 """
 

@@ -1,4 +1,4 @@
-"""Table `portraits` (design §4): references, their features with the VAE's version, and the consent.
+"""Table `portraits`: references, their features with the VAE's version, and the consent.
 
 One row per portrait, in Lance, so that all encoder replicas see the same table. Only the crops are kept, never the
 uploaded files. A row belongs to the API key it was registered with (`owner`, a digest); no other key can list, use or

@@ -1,6 +1,6 @@
 """The streaming application: `serve run serve_apps.portrait_stream:build_app preset=tiny`.
 
-Ingress → Encoder → Generator → Decoder, four deployments that scale independently (design §6). What each may use is in
+Ingress → Encoder → Generator → Decoder, four deployments that scale independently. What each may use is in
 `StreamArgs` and, on a cluster, in the config file (`platform/deploy/portrait_stream.yaml`), never in a decorator.
 """
 

@@ -1,4 +1,4 @@
-"""Protocol `/v1` (design §6): what travels between a client and the ingress, as pydantic messages.
+"""Protocol `/v1`: what travels between a client and the ingress, as pydantic messages.
 
 On the WebSocket, text frames are the JSON messages below; binary frames are 16-bit little-endian 16 kHz mono PCM from
 the client, cut into messages anywhere, and fragmented MP4 to the client. A `block` event comes just before its media.

@@ -1,4 +1,4 @@
-"""Sticky sessions: a request router that pins a session to a replica at its first call (design §6).
+"""Sticky sessions: a request router that pins a session to a replica at its first call.
 
 A session's caches live on one replica. The pin moves only when that replica is gone, never because another was added;
 consistent hashing would move a quarter of the sessions then. Every handle has a router of its own, so each ingress

@@ -167,7 +167,7 @@ def probe() -> Callable[[Path], dict]:
 
 @pytest.fixture(scope="session")
 def check_media(probe) -> Callable[[Path, float], None]:
-    """Asserts what design.md asks of a stream's file: codecs, rate, length and common start."""
+    """Asserts that a stream's file has the right codecs, frame rate and length, and that both tracks start together."""
 
     def check(path: Path, seconds: float) -> None:
         streams = probe(path)

@@ -1,4 +1,4 @@
-"""The portrait crop: one square for the whole clip, head and shoulders; the same rule for a user's picture.
+"""The portrait crop: one square with head and shoulders for the whole clip; the same rule applies to a user's picture.
 
 The paper's videos are square portraits. The face is about 0.44 of the crop's width and its centre slightly above the
 middle, as in the public portrait footage this was measured on. Letters: `T` frames, `H W`.
@@ -35,11 +35,11 @@ HEAD = Framing(face_width=0.62, tightest=0.68, centre_y=0.5)
 MIN_FACE_WIDTH = 32
 """Pixels of width of the smallest face that a portrait is cut from."""
 _OTHER_WIDTH = 0.6
-"""Another person counts from this share of the main face's width on."""
+"""Another person counts if their face is at least this share of the main face's width."""
 _SURE = 0.8
 """Score from which a detection is certainly a face."""
 _CLEARLY = 0.06
-"""By how much a turned picture must score above the one as it is."""
+"""By how much a turned picture must score above the unturned one."""
 _CLOSE_VIEWS = (0.28, 0.34, 0.4, 0.46)
 """Widths of the face, as shares of the view's side, at which it is measured in a picture."""
 _CLOSE_SIZE = 256
@@ -68,7 +68,7 @@ def portrait_crop(
 ) -> CropBox:
     """Chooses a clip's crop from where its face is.
 
-    The square holds still for the clip and is wide enough for where the face moves. It is made a little
+    The square stays in place for the whole clip and is wide enough for the face's motion. It is made a little
     tighter, then moved a little, rather than reach out of the picture; a square picture that it nearly fills is
     taken whole, so that cropping a crop changes nothing.
 
@@ -91,7 +91,7 @@ def portrait_crop(
     left, right = np.percentile(centre_x, [5, 95])
     top, bottom = np.percentile(centre_y, [5, 95])
     face = float(np.median(boxes[:, 2]))
-    # The middle of the way the face goes, and room for that way beyond what a portrait's margins allow.
+    # The centre of the face's motion, and room for any motion beyond what a portrait's margins allow.
     room = max(right - left, bottom - top)
     ideal = face / framing.face_width + max(0.0, room - 0.5 * face)
     side = min(ideal, max(min(height, width), face / framing.tightest))
@@ -218,10 +218,10 @@ def find_portrait_face(picture: np.ndarray, detector: FaceDetector, *, name: str
 
 
 def _refined(picture: np.ndarray, face: Face, detector: FaceDetector) -> Face:
-    """The median over closer views of a face, all of it at about the same size.
+    """The median over closer views of a face, in all of which it has about the same size.
 
-    One detection wavers by some 5 %, and with the size of the face in the picture; a picture has no neighbours in time
-    to steady its box.
+    A single detection varies by about 5 %, and with the size of the face in the picture; a picture has no neighbouring
+    frames over which its box could be smoothed.
     """
     views: list[Face] = []
     for width in _CLOSE_VIEWS:

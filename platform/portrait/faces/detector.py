@@ -34,7 +34,7 @@ class Face:
     h: float
     """Height down to the chin."""
     score: float
-    """The detector's confidence: larger is surer; comparable within one detector only."""
+    """The detector's confidence: larger is more certain; only comparable within one detector."""
 
     @property
     def centre(self) -> tuple[float, float]:

@@ -47,7 +47,7 @@ def track_faces(
     name: str = "clip",
     fps: int = FRAME_RATE,
 ) -> FaceTrack:
-    """Follows the clip's main face: the one that is large, and surely a face, for longest.
+    """Follows the clip's main face: the one that is large and confidently detected for longest.
 
     Args:
         frames: RGB uint8 [H, W, 3]; only the frames that are searched are accessed, each once.
@@ -86,7 +86,7 @@ def track_faces(
 
 
 def _weight(chain: _Chain) -> float:
-    """How much a chain speaks for the main face: how large, how sure and how long."""
+    """Score of a chain as the main face: by size, confidence and length."""
     return sum(face.w * face.score for face in chain.faces)
 
 
@@ -105,10 +105,10 @@ def _link(chains: list[_Chain], time: int, faces: list[Face], patience: int) -> 
 
 
 def _main_chain(chains: list[_Chain]) -> tuple[_Chain, list[_Chain]]:
-    """The chain with the most face in it, joined with those that lie where it does at other times; and all others.
+    """The chain with the highest score, joined with those in the same place at other times; and all other chains.
 
-    A head that turns away and comes back, or a nod too quick for the linking, breaks a chain without being
-    someone else.
+    A head that turns away and comes back, or a nod that is too quick for the linking, breaks a chain although it is
+    the same person.
     """
     best = max(chains, key=_weight)
     typical = median_face(best.faces)

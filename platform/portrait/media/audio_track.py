@@ -24,11 +24,11 @@ TrackPiece: TypeAlias = tuple[np.ndarray, int, float]
 """Samples float32 [S] at their own rate, that rate in Hz, and the time of the track's first sample in seconds."""
 _MAX_GAP_SECONDS = 60.0
 MAX_CLOCK_BACK_SECONDS = 1.0
-"""Timestamps that go back by more come from another file joined to this one; less is jitter."""
+"""A larger step back comes from another file that was appended to this one; a smaller one is jitter."""
 _COUNTED = frozenset(("mp3", "aac", "ac3", "eac3", "flac", "amr"))
-"""FFmpeg's names of formats that hold nothing but coded sound: their timestamps are a count of samples."""
+"""FFmpeg's names of formats that hold nothing but coded sound, whose timestamps are counted from its samples."""
 _JOINABLE = _COUNTED | {"ogg"}
-"""Formats of which files joined end to end are a file again: players play all of it, and speech services make such."""
+"""Formats in which concatenated files are a valid file: players play all of it; speech services produce these."""
 _TAG_HEADER = 10
 """Bytes of an ID3v2 header (https://id3.org/id3v2.4.0-structure, 3.1)."""
 
@@ -132,7 +132,7 @@ def _tag_end(packet: Packet) -> int:
 
 
 def _check_complete(container: InputContainer, stream: AudioStream, end_s: float, label: str) -> None:
-    """Refuses sound that breaks off, which would be heard as silence: compares with the length in the index.
+    """Rejects truncated sound, which would be heard as silence: compares it with the length in the index.
 
     Only MP4 and Matroska store that length; other containers estimate it, or have one length for all tracks.
     """

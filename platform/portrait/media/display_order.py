@@ -1,4 +1,4 @@
-"""Times for frames of files that store none: a decoder returns frames in display order, but without times of their own.
+"""Times for frames of files that store none: a decoder returns such frames in display order, but without times.
 
 AVI stores packets in decoding order and counts them; a frame inherits its packet's count, so with B-frames the times of
 successive frames jump back and forth. Elementary streams (.h264, .hevc, .m4v) store nothing: their frames are counted.

@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 _FRONT = frozenset(("FL", "FR", "FLC", "FRC", "WL", "WR"))
 _SURROUND = frozenset(("BL", "BR", "BC", "SL", "SR", "SDL", "SDR"))
 _GUESSED = {6: "5.1", 8: "7.1"}
-"""Layouts of files that don't name their channels, by number: FFmpeg's guess."""
+"""Layouts assumed for files that don't name their channels, by number of channels: FFmpeg's guess."""
 _BLOCK_SECONDS = 0.5
 _CANCELLED = 0.3
 """A mix with less than this share of the power that independent channels would have. Two channels of equal level have

@@ -212,7 +212,7 @@ def _mux_video(
 
 
 class _SoundTrack:
-    """Encodes sound as the pictures go in, so that both lie side by side in the file and little waits in memory."""
+    """Encodes sound as the pictures go in, so that both are interleaved in the file and little is kept in memory."""
 
     def __init__(
         self, container: OutputContainer, stream: AudioStream, audio: np.ndarray, sample_rate: int
@@ -224,11 +224,11 @@ class _SoundTrack:
         self._waiting = np.zeros(0, np.float32)
 
     def mux_until(self, seconds: Fraction) -> None:
-        """Writes the sound up to a time, but for less than an AAC frame."""
+        """Writes the sound up to a time, except for less than an AAC frame."""
         self._push(min(len(self._audio), int(seconds * self._rate)))
 
     def finish(self) -> None:
-        """Writes the rest, also what is longer than the pictures."""
+        """Writes the rest, including sound beyond the last picture."""
         while self._read < len(self._audio):
             self._push(min(len(self._audio), self._read + self._rate))
         self._waiting = np.concatenate((self._waiting, self._resampler.finish()))

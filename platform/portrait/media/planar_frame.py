@@ -28,7 +28,7 @@ _UNTAGGED = (0, 2)
 _PLANES = ("yuv420p", "yuvj420p")
 """Formats whose planes are used as they are: one of luma, two of chroma at half its height and width."""
 _MAX_STRETCH = 8
-"""Pixels wider or higher than this in proportion are damage: the widest lens that anyone films through gives 2."""
+"""Pixels wider or higher than this in proportion are damage: the widest anamorphic lenses give 2."""
 _NOT_SQUARE = 0.02
 _SHRINKS = Interpolation.AREA | Interpolation.ACCURATE_RND
 """Area averaging does not alias."""

@@ -1,6 +1,6 @@
 """Frames as bytes and as tensors: uint8 RGB [T, H, W, 3] on one side, float32 [3, T, H, W] in [-1, 1] on the other.
 
-The range and layout are those of the paper's video VAE (design.md §3). Letters: `T` frames, `C H W`.
+The range and layout are those of the paper's video VAE. Letters: `T` frames, `C H W`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which sound track of several is read: the default one, or the one with sound where that is silent."""
+"""Which of several sound tracks is read: the default one or, if that is silent, one that is not."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LOG = logging.getLogger(__name__)
 _SILENCE = 1e-3
 """Root mean square of a decoded frame's samples: -60 dB, below the noise of a room."""
 _EXAMINED_SECONDS = 60.0
-"""So much of the tracks is decoded for the choice at most."""
+"""At most this much of the tracks is decoded for the choice."""
 
 
 def choose_audio_track(source: MediaSource, label: str) -> int:
-    """Chooses a file's sound track, and logs which where there are several.
+    """Chooses a file's sound track, and logs the choice if there are several.
 
     Args:
         source: path or content.

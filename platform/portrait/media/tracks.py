@@ -36,7 +36,7 @@ class Tracks:
     """Frames over seconds of the video track."""
 
     def mismatches(self, seconds: float, fps: float = FRAME_RATE) -> list[str]:
-        """What differs from a file for that many seconds of speech, one sentence each.
+        """Deviations from what a file for that many seconds of speech should contain, one sentence each.
 
         Checks the codecs, the frame rate, both lengths to within a frame, and that both tracks start within 40 ms.
         """

@@ -189,7 +189,7 @@ def _header_seconds(container: InputContainer, stream: VideoStream) -> float | N
 
 
 def _check_complete(stream: VideoStream, seconds: float, label: str) -> None:
-    """A file that was cut off still opens where its index stands in front: compare with what the index promises."""
+    """Rejects a truncated file, which still opens if its index is in front: compares it with the index's length."""
     promised = promised_seconds(stream)
     if promised is not None and is_cut_off(seconds, promised):
         raise ValueError(f"{label}: cut off at {seconds:.2f} s, its index promises {promised:.2f} s")

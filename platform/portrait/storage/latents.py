@@ -1,4 +1,4 @@
-"""The `latents` table, which the generator is trained on instead of video (design: "Tables").
+"""The `latents` table, which the generator is trained on instead of video.
 
 A row is a clip, encoded once: posterior mean and variance, K frames each encoded as a picture, speech features per
 frame. Latents are stored as the VAE gives them. The statistics that the generator normalises them by are stored as

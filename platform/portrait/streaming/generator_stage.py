@@ -6,7 +6,7 @@ context of the next, whose positions start again at 0. A session moves to anothe
 speech embeddings: the cache is prefilled from them in one pass.
 
 With `sampling.window` "rolling" a full window drops its oldest block instead. Then a session that moved continues with
-a cache that has never seen the dropped blocks, close to the one it had but not equal (docs/decisions.md, "A rolling
+a cache that has never seen the dropped blocks, close to the one it had but not equal (docs/decisions.md, "The rolling
 window").
 
 Shapes: B sessions of a step, M references, C = C_z, H W latent pixels, L latents of a window, k latents of a block,

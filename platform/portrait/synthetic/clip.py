@@ -1,4 +1,4 @@
-"""A clip of a synthetic head that talks, with the truth about mouth and head (design.md §8).
+"""A clip of a synthetic head that talks, with the truth about mouth and head.
 
 T frames at 25 per second; audio of 640 samples per frame at 16 kHz. A clip is a function of (identity_seed,
 clip_seed, seconds, size) alone.

@@ -1,4 +1,4 @@
-"""Who a synthetic head is: face, hair, voice; a pure function of one number (design.md §8).
+"""Who a synthetic head is: face, hair, voice; a pure function of one number.
 
 Lengths are in sides of the board that the layers are painted on (`canvas.py`); colours are sRGB in [0, 1].
 """

@@ -1,4 +1,4 @@
-"""The properties of the VAE that design.md section 3 asks for, at random weights in float32."""
+"""The properties that streaming and training require of the VAE, with random weights in float32."""
 
 from __future__ import annotations
 
