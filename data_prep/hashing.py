@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,22 @@ import ray.data
 from data_prep.progress import ProgressLine
 from data_prep.rejects import Reject
 from data_prep.sources import Footage
+from data_prep.stream_copies import merge_copies, payload_hash
 
 
-def hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], list[Reject]]:
-    """Content hash of every file, in the files' order; files that cannot be read become rejects."""
+def hash_files(
+    files: Sequence[Footage], known: Collection[str] = ()
+) -> tuple[list[tuple[Footage, str]], list[Reject]]:
+    """Hashes the content of every file; files that cannot be read become rejects.
+
+    Args:
+        files: the footage of a source.
+        known: hashes that the table has already.
+
+    Returns:
+        The readable files in their order, each with its hash, and the rejects. A stream copy of another file has the
+        hash of that file.
+    """
     # A name on a disk may be any bytes; tables and reports hold text only.
     nameable = [i for i, file in enumerate(files) if _is_text(file.label) and _is_text(file.identity)]
     sound = [i for i in nameable if files[i].problem is None]
@@ -31,15 +43,18 @@ def hash_files(files: Sequence[Footage]) -> tuple[list[tuple[Footage, str]], lis
         Reject(path=file.label, reason=file.problem, again=True) for file in files if file.problem is not None
     ]
     hashed: dict[int, str] = {}
+    payloads: dict[int, str] = {}
     rows = [{"index": i, **asdict(files[i])} for i in sound]
     with ProgressLine("reading files", total=len(rows), unit="file") as progress:
         for row in ray.data.from_items(rows).map(_hash_row).iter_rows() if rows else ():
             if row["error"]:
                 rejects.append(Reject(path=files[row["index"]].label, reason=row["error"]))
             else:
-                hashed[row["index"]] = row["content"]
+                hashed[row["index"]], payloads[row["index"]] = row["content"], row["payload"]
             progress.advance()
-    return [(files[i], hashed[i]) for i in sorted(hashed)], rejects
+    readable = sorted(hashed)
+    contents = [(files[i], hashed[i]) for i in readable]
+    return merge_copies(contents, [payloads[i] for i in readable], known), rejects
 
 
 def footage_of(fields: dict[str, Any]) -> Footage:
@@ -50,9 +65,20 @@ def footage_of(fields: dict[str, Any]) -> Footage:
 def _hash_row(row: dict[str, Any]) -> dict[str, Any]:
     index = row.pop("index")
     try:
-        return {"index": index, "content": _content(footage_of(row)), "error": ""}
+        footage = footage_of(row)
+        return {
+            "index": index,
+            "content": _content(footage),
+            "payload": payload_hash(footage),
+            "error": "",
+        }
     except OSError as error:
-        return {"index": index, "content": "", "error": f"cannot be read: {error.strerror or error}"}
+        return {
+            "index": index,
+            "content": "",
+            "payload": "",
+            "error": f"cannot be read: {error.strerror or error}",
+        }
 
 
 def _content(footage: Footage) -> str:

@@ -111,7 +111,7 @@ def survey(source: Source, uri: str, settings: CutSettings, splits: Splits) -> S
     records = Ledger(uri, settings.digest()).records()
     earlier = [record for record in records if not known.contents.keys() & _ingested(record)]
     files = source.files()
-    hashed, rejects = hash_files(files)
+    hashed, rejects = hash_files(files, known.contents.keys())
     done = known.contents.keys() | {content for record in earlier for content in record.done}
     done |= LeftOut(uri, settings.digest()).contents()
     todo, duplicates = _unseen(hashed, done)

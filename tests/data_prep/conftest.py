@@ -114,3 +114,19 @@ def _write_film(
                 container.mux(audio.encode(piece))
             container.mux(audio.encode(None))
     return path
+
+
+@pytest.fixture(scope="session")
+def stream_copy() -> Callable[[Path, Path], Path]:
+    """`stream_copy(source, target)` puts the packets of a film into another container."""
+    return _stream_copy
+
+
+def _stream_copy(source: Path, target: Path) -> Path:
+    with av.open(str(source)) as given, av.open(str(target), "w") as made:
+        streams = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
+        for packet in given.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream_index]
+                made.mux(packet)
+    return target

@@ -1,6 +1,9 @@
 import hashlib
 import os
+import shutil
 from pathlib import Path
+
+import pytest
 
 from data_prep.hashing import hash_files
 from data_prep.sources import FolderSource
@@ -27,3 +30,20 @@ def test_a_folder_of_nothing_but_unreadable_names(tmp_path, ray_session):
     hashed, (reject,) = hash_files(FolderSource(folder=tmp_path).files())
     assert hashed == []
     assert reject.reason == "its name is not UTF-8: rename it"
+
+
+@pytest.mark.parametrize("known", ["original", "copy"])
+def test_a_stream_copy_counts_as_the_file_it_was_copied_from(
+    heads, stream_copy, tmp_path, ray_session, known
+):
+    """Under two names, so that one could land in training and the other in the test."""
+    alice, bob = tmp_path / "alice" / "talk.mp4", tmp_path / "bob" / "talk.mkv"
+    for path in (alice, bob):
+        path.parent.mkdir()
+    shutil.copy(heads[0], alice)
+    stream_copy(alice, bob)
+    files = FolderSource(folder=tmp_path).files()
+    kept = hashlib.sha256((alice if known == "original" else bob).read_bytes()).hexdigest()
+    hashed, rejects = hash_files(files, [kept])
+    assert rejects == []
+    assert [(file.identity, content) for file, content in hashed] == [("alice", kept), ("bob", kept)]
