@@ -19,7 +19,7 @@ class EncodeLatents:
     """
 
     output: Path = Path("runs/tiny")
-    """Folder of the run, where the paths below are by default."""
+    """Folder of the run; the paths below are in it by default."""
     clips: str | None = None
     """The clips table, a folder or URI, or a folder of shards; OUTPUT/clips.lance by default."""
     vae: Path | None = None

@@ -54,7 +54,7 @@ class TrainingOptions:
     threads: int | None = None
     """Threads for a worker's arithmetic on the CPU; by default, the machine's cores are shared among the workers."""
     readers: int | None = None
-    """Threads of a worker that read and decode batches ahead; by default 1 on CPUs, 4 beside a GPU."""
+    """Threads of a worker that read and decode batches ahead; by default 1 on CPUs, 4 with a GPU."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Whether each worker takes a GPU; auto takes GPUs if the cluster has enough."""
     autocast: bool = False

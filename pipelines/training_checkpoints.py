@@ -2,7 +2,7 @@
 
 They go through `ray.train.report`, which uploads them and keeps the newest ones. A checkpoint can be resumed with the
 number of workers that wrote it. Each rank lists the files that it wrote with their sizes: one that a crash or a
-full disk left incomplete is recognised, named and passed over for the one before.
+full disk left incomplete is detected and named, and the one before it is used instead.
 """
 
 from __future__ import annotations

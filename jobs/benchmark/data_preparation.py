@@ -228,7 +228,7 @@ class Totals:
     ffmpeg: float
     """Median over the repeats."""
     ratios: list[float]
-    """FFmpeg's time over ours, a value per repeat; 1 if nothing but transcoding cost anything."""
+    """FFmpeg's time over that of data preparation, a value per repeat; 1 if nothing but transcoding cost anything."""
 
     @classmethod
     def of(cls, costs: Sequence[FileCost]) -> Totals:

@@ -2,7 +2,7 @@
 
 A Lance table, WebDataset shards and loose MP4 files hold the same clips, and each is read as training reads: random
 windows of frames with their references, decoded. The three take turns batch by batch, so that whatever else the machine
-does affects all alike; processor time is reported beside time, since only time suffers from other programs.
+does affects all alike; processor time is reported as well, because other programs affect it less than elapsed time.
 """
 
 from __future__ import annotations

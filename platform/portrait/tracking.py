@@ -2,7 +2,7 @@
 
 A run is created once, in the driver, and written to from any process that holds its `Run`: a restarted worker continues
 the same run instead of opening another. MLflow 3 no longer has plain `file:` stores, so without a server
-(`MLFLOW_TRACKING_URI`) the store is an SQLite file in the output folder with its artifacts beside it.
+(`MLFLOW_TRACKING_URI`) the store is an SQLite file in the output folder with its artifacts next to it.
 
 Tracking never stops the work: while a server cannot be reached, what is logged goes into that SQLite file, and into the
 run on the server once it is back (`portrait.tracking_outage`).
@@ -40,7 +40,7 @@ class Run:
     uri: str
     """Tracking URI of the store that holds it."""
     fallback: str | None = None
-    """URI of the local store that takes over while the server cannot be reached; None where `uri` is itself local."""
+    """URI of the local store that takes over while the server cannot be reached; None if `uri` is itself local."""
 
     def __enter__(self) -> Self:
         """Ends the run with the `with` block, as failed if an exception or an interruption ended the block."""
@@ -143,7 +143,7 @@ def start_run(
         experiment: the MLflow experiment, created if it is missing.
         name: the run's name in MLflow's pages.
         params: parameters, nested dictionaries allowed.
-        output: folder of the SQLite store and its artifacts, where no server is set or none can be reached.
+        output: folder of the SQLite store and its artifacts, if no server is set or it cannot be reached.
         parent: a run that this one is part of: it goes to the same store and is listed under it.
 
     Raises:

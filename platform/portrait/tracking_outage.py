@@ -44,7 +44,7 @@ _stand_ins: dict[tuple[str, str], StandIn] = {}
 
 
 def tracking_uri(output: str | Path) -> str:
-    """Where runs are kept: `MLFLOW_TRACKING_URI` where it is set, else an SQLite file in the output folder."""
+    """Where runs are kept: `MLFLOW_TRACKING_URI` if it is set, otherwise an SQLite file in the output folder."""
     return os.environ.get(TRACKING_URI_VARIABLE) or local_uri(output)
 
 
@@ -70,7 +70,7 @@ def client_of(uri: str) -> Any:
 
 
 def create_run(uri: str, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-    """Creates a run, and its experiment where that is missing; returns the run's id."""
+    """Creates a run, and its experiment if that is missing; returns the run's id."""
     client = client_of(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
@@ -133,7 +133,7 @@ def begin_locally(
 
 
 def substitute(run_id: str, uri: str) -> StandIn | None:
-    """The stand-in of a run during an outage; None where the server takes what is logged.
+    """The stand-in of a run during an outage; None if the server can be reached.
 
     Once a minute the server is tried again, and gets what was missed.
     """

@@ -1,4 +1,4 @@
-"""One clear line and exit code 2 for what a user can mend; a traceback for what is ours."""
+"""One clear line and exit code 2 for errors that a user can fix; a traceback for bugs."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ RUN = re.compile(r"^    (?:command_line\.)?run\(main, (\w+)", re.MULTILINE)
 """A job's last line, with its configuration."""
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 FOREIGN = re.compile(r"^(git|make|mlflow|pip|ray job submit|serve)\b(.*? -- )?")
-"""Other programs with their own flags, up to a command of ours that they start."""
+"""Other programs with their own flags, up to a command of this project that they start."""
 
 
 @cache

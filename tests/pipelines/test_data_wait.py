@@ -8,7 +8,7 @@ from pipelines.data_wait import DataWait
 
 
 class Clock:
-    """Goes on only when it is told to."""
+    """A clock that advances only when a test says so."""
 
     now = 100.0
 

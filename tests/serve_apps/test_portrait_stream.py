@@ -104,7 +104,7 @@ async def test_errors_reach_the_python_client_in_words(application, talk, tmp_pa
 async def test_a_stream_survives_the_death_of_its_generator(
     application, portrait, talk, tmp_path, check_media
 ):
-    """Killed in mid-stream, without a word: the next replica goes on from the session's state."""
+    """A replica is killed in mid-stream: the next one continues from the session's state."""
     import ray
 
     async with websockets.connect(socket_url(application), max_size=None) as socket:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 EMBEDDED_WEIGHTS = Path(__file__).with_name("yunet.onnx")
-"""Weights of the embedded detector; their licence lies beside them."""
+"""Weights of the embedded detector; their licence is next to them."""
 
 
 class NoFaceError(ValueError):
@@ -49,7 +49,7 @@ class FaceDetector(Protocol):
     """Pixels of the longer side that are enough for the detector: callers may shrink frames to it."""
 
     def detect(self, frame: np.ndarray) -> list[Face]:
-        """Finds faces in RGB uint8 [H, W, 3]: the widest first, empty if there is none."""
+        """Finds faces in RGB uint8 [H, W, 3]: the widest first; empty if none is found."""
         ...
 
 

@@ -56,7 +56,7 @@ def flow_matching_loss(
 
     Returns:
         The loss (float32 scalar), and detached metrics: "flow_loss", and "flow_loss_low" / "flow_loss_high", the loss
-        of blocks below and above t = 0.5 (absent where there are none).
+        of blocks below and above t = 0.5 (absent if there are none).
     """
     clean = clean_latents(generator, batch)
     rows, blocks = clean.shape[0], clean.shape[2] // LATENTS_PER_BLOCK

@@ -61,7 +61,7 @@ def open_media(source: MediaSource, *, name: str | None = None) -> Iterator[Inpu
 
 
 def promised_seconds(stream: Stream) -> float | None:
-    """A track's length in seconds by the file's index; None where the index does not say.
+    """A track's length in seconds by the file's index; None if the index does not contain it.
 
     Matroska keeps each track's length in a tag; without one, FFmpeg reports the longest track's for all of them.
     """

@@ -75,7 +75,7 @@ class Downmix:
         return mix.astype(np.float32)
 
     def cancelled(self) -> int | None:
-        """The channel that must be taken alone because the mix loses what is in it; None where the mix is right."""
+        """The channel that must be taken alone because the mix loses what is in it; None if the mix is right."""
         powers = np.array([block.channels.sum() / max(1, block.samples) for block in self._blocks])
         if not powers.size:
             return None

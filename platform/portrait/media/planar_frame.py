@@ -159,7 +159,7 @@ class PlanarFrame:
         return tag_frame(to_bt709(frame))
 
     def _planar(self) -> VideoFrame:
-        """The stored frame in 8-bit 4:2:0 planes, with its own matrix and range where it has them."""
+        """The stored frame in 8-bit 4:2:0 planes, with its own matrix and range if it has them."""
         frame = self._frame
         if frame.format.name in _PLANES:
             return frame

@@ -39,7 +39,7 @@ class VideoInfo:
     fps: float
     """Average frames per second of the file."""
     num_frames: int
-    """Frames by the header, or estimated from the duration where it has no count; not to be relied on."""
+    """Frames by the header, or an estimate from the duration if the header has no count; not reliable."""
     has_audio: bool
     """Whether there is a sound track."""
     video_start_s: float
@@ -57,7 +57,7 @@ class Clip:
     frames: np.ndarray
     """uint8 RGB [T, H, W, 3]."""
     audio: np.ndarray | None
-    """float32 [640·T], 16 kHz mono in [-1, 1]; None where the file has no sound track."""
+    """float32 [640·T], 16 kHz mono in [-1, 1]; None if the file has no sound track."""
 
 
 def probe(source: MediaSource, *, name: str | None = None) -> VideoInfo:

@@ -62,7 +62,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """The squared Fréchet distance of two Gaussians, in float64.
 
     tr (Σ₁Σ₂)^½ is the sum of the singular values of Σ₁^½·Σ₂^½: unlike a square root of the product, which is not
-    symmetric, that stays real and accurate where the covariances are singular (fewer samples than features).
+    symmetric, that stays real and accurate even if the covariances are singular (fewer samples than features).
 
     Raises:
         ValueError: the sets have different numbers of features, or one has fewer than two samples.

@@ -1,6 +1,6 @@
-"""`paper`: the paper's system at 512² (section "Implementation details"; the VAE's inner widths are ours).
+"""`paper`: the paper's system at 512² (section "Implementation details"; the VAE's inner widths are our own choice).
 
-The paper does not give the widths. They are put where the picture is small, since arithmetic at 512² costs most: a
+The widths are largest where the picture is small, since arithmetic at 512² costs most: a
 residual block of width w has 18·w² parameters, 36·w² with temporal extent, and a step up from v to w channels 36·v·w in
 space and 18·w² in time. So the encoder has 504 M parameters (E2's block of 4096 channels alone 302 M) and the decoder
 406 M (D_ref 101 M of them); decoding a block of 16 frames at 512² with one reference takes 5.3 TFLOP.

@@ -70,7 +70,7 @@ class VAETrainingConfig:
     lpips_weight: float = 1.0
     """λ2, weight of LPIPS; 0 (with a warning) without weights of its backbone."""
     lpips_weights: str | None = None
-    """Folder with the weights of the LPIPS backbone; None if there are none."""
+    """Folder with the weights of the LPIPS backbone; None if no weights are available."""
     kl_weight: float = 1e-6
     """Weight of the KL divergence per latent value."""
     max_references: int = 3

@@ -137,7 +137,7 @@ class SpeechStreamState:
     next_frame: int = 0
     """First frame whose features have not been returned yet."""
     leveller: LevellerState | None = None
-    """The input's leveller; None where the encoder has none."""
+    """The input's leveller; None if the encoder has none."""
 
 
 class SpeechStream:

@@ -95,7 +95,7 @@ class Leveller:
         return np.concatenate([np.zeros(0, np.float32), *(self._level(frame) for frame in frames)])
 
     def finish(self) -> NDArray[np.float32]:
-        """Returns the incomplete last frame, levelled, with silence up to its end; empty if there is none."""
+        """Returns the incomplete last frame, levelled, with silence up to its end; empty if no frame is incomplete."""
         missing = -len(self.state.pending) % SAMPLES_PER_FRAME
         return self.push(np.zeros(missing, np.float32))
 
@@ -129,7 +129,7 @@ class Leveller:
 
 
 def loudest_frame_db(audio: NDArray[np.float32]) -> float:
-    """Level of the loudest whole frame of audio [S]; −120 where there is none."""
+    """Level of the loudest whole frame of audio [S]; −120 if there is no whole frame."""
     ends = range(SAMPLES_PER_FRAME, len(audio) + 1, SAMPLES_PER_FRAME)
     return max((level_db(audio[end - SAMPLES_PER_FRAME : end]) for end in ends), default=-120.0)
 

@@ -133,7 +133,7 @@ class LatentTable:
 
     @staticmethod
     def append(uri: str, rows: Iterable[LatentRow]) -> LatentTable:
-        """Adds rows in one commit, and creates the table if there is none; clips that it already has are skipped.
+        """Adds rows in one commit, and creates the table if it does not exist; clips that it already has are skipped.
 
         Raises:
             ValueError: a row was encoded with another VAE or speech encoder than the table's, or there is neither a

@@ -85,7 +85,7 @@ def _nest_optimizer(training: dict[str, Any]) -> None:
 
 
 def _field(preset: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    """The dictionary of a dotted path's last field (empty where the preset has no such section), and the field."""
+    """The dictionary of a dotted path's last field (empty if the preset has no such section), and the field."""
     *sections, field = path.split(".")
     for section in sections:
         preset = preset.get(section, {})

@@ -1,6 +1,6 @@
 """Lossless export of the `clips` table to WebDataset shards, for machines without Lance, and import from them.
 
-A sample is `CLIP_ID.mp4` (H.264), `CLIP_ID.flac` and `CLIP_ID.json` with every other column. `index.json` beside the
+A sample is `CLIP_ID.mp4` (H.264), `CLIP_ID.flac` and `CLIP_ID.json` with every other column. `index.json` next to the
 shards lists them, with a checksum of the content and the table's metadata.
 """
 
@@ -119,7 +119,7 @@ def _samples(table: ClipTable, rows: list[dict[str, Any]], chosen: list[int]) ->
 def import_shards(
     urls: str | Path, uri: str, *, progress: Callable[[int], object] = lambda _: None
 ) -> Imported:
-    """Adds the clips of shards to a clips table in one commit; the table is created if there is none.
+    """Adds the clips of shards to a clips table in one commit; the table is created if it does not exist.
 
     Args:
         urls: a folder that `export_shards` wrote, or what WebDataset opens: a file or URL (http, https, any command

@@ -1,4 +1,4 @@
-"""A folder of synthetic clips as files: MP4 with sound and the truth beside it."""
+"""A folder of synthetic clips as files: MP4 with sound, and the ground truth next to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_dataset(
     first_identity: int = 0,
     progress: bool = True,
 ) -> list[Path]:
-    """Renders clips into `folder/idNNNNN/clipNN.mp4` with `clipNN.npz` (the truth) beside.
+    """Renders clips into `folder/idNNNNN/clipNN.mp4` with `clipNN.npz` (the ground truth) next to it.
 
     Complete clips are kept as they are: a run that was killed continues where it stopped. Both files appear
     under their names only when whole.

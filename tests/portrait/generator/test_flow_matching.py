@@ -15,7 +15,7 @@ TRAINING = GeneratorTrainingConfig(steps=1, batch_size=1, learning_rate=1e-3)
 
 
 class KnowsTheAnswer(Generator):
-    """Gives (z^t − z⁰) / t, the velocity of a straight path, from the clean latents it is told."""
+    """Gives (z^t − z⁰) / t, the velocity of a straight path, from the clean latents that it is given."""
 
     def __init__(self, clean: torch.Tensor, error: torch.Tensor | float = 0.0) -> None:
         super().__init__(replace(presets.load("tiny").generator, num_layers=1))
@@ -62,7 +62,7 @@ def test_padding_and_the_context_of_later_windows_do_not_count():
     error[1::2, :, :4] = 3.0
     model = KnowsTheAnswer(data["latents"], error)
     assert float(flow_matching_loss(model, data, config=TRAINING, rng=rng())[0]) < 1e-6
-    error[0, :, 0] = 3.0  # the first frame of a clip is learnt
+    error[0, :, 0] = 3.0  # the first frame of a clip counts in the loss
     assert float(flow_matching_loss(model, data, config=TRAINING, rng=rng())[0]) > 1e-3
 
 

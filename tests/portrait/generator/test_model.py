@@ -121,7 +121,7 @@ def test_padding_does_not_matter(generator, window, generator_config):
 
 def test_the_window_token_tells_first_windows_from_later_ones(generator, window):
     speech = window["speech"]
-    # The embedder knows as well; with the speech dropped, only the token is left to tell.
+    # The embedder knows as well; with the speech dropped, only the token shows it.
     drop = torch.tensor([True, True])
     first = run(generator, window, speech=speech, drop_speech=drop, is_first=torch.tensor([True, True]))
     later = run(generator, window, speech=speech, drop_speech=drop, is_first=torch.tensor([False, False]))

@@ -49,7 +49,7 @@ def test_from_noise_alone_it_is_what_a_stream_generates(generator, batch, monkey
     stage.open("one", first["reference_latents"][0])
     features = np.asarray(first["speech"][0, 3:])  # a clip's first group has one frame
     blocks = []
-    for start, end in ((0, 13), (13, 29), (29, 45)):  # the window's fourth block is nobody's history
+    for start, end in ((0, 13), (13, 29), (29, 45)):  # the window's fourth block is not history of any block
         request = generator_stage.GeneratorRequest(session_id="one", features=features[start:end])
         blocks.append(stage.step([request])[0])
     streamed = generator.normalise(torch.cat(blocks, dim=1))

@@ -1,4 +1,4 @@
-"""Tests of portrait.media.h264: blocks that follow each other whoever encoded them."""
+"""Tests of portrait.media.h264: blocks that follow each other, whichever encoder made them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LPIPS: refuses to guess without weights; with weights it is the package's own figure (about 3 s)."""
+"""LPIPS: refuses to guess without weights; with weights it equals the package's own value (about 3 s)."""
 
 import hashlib
 import socket

@@ -1,4 +1,4 @@
-"""Configurations survive JSON, and wrong ones are told apart by their dotted path."""
+"""Configurations survive JSON, and invalid ones are reported with their dotted path."""
 
 from __future__ import annotations
 

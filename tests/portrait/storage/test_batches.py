@@ -40,7 +40,7 @@ def test_an_error_while_reading_ahead_reaches_the_step_it_belongs_to():
 
 
 class Announced(Squares):
-    """Says which read it is at, and takes as long as it is told to."""
+    """Reports which read it is at, and blocks until it is released."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +67,7 @@ def test_a_slow_read_overlaps_the_step_before_it():
     assert reader.begun[1].wait(30)
     reader.may_end[1].set()
     assert reader.begun[2].wait(30), "reading stops until the step asks for its next batch"
-    # … to here: batch 1 has long been read, although nobody has asked for it yet.
+    # … to here: batch 1 has long been read, although it has not been requested yet.
     next(stream)
     for event in reader.may_end:
         event.set()
@@ -81,7 +81,7 @@ def test_several_readers_read_at_once_and_a_slow_one_delays_no_order():
     waiting = ThreadPoolExecutor(1).submit(next, stream)
     for event in reader.begun[:3]:
         assert event.wait(30), "one read waits for another"
-    # The later batches are there first.
+    # The later batches are ready first.
     for event in reader.may_end[:0:-1]:
         event.set()
     assert not waiting.done()

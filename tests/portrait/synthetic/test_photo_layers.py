@@ -1,4 +1,4 @@
-"""A photograph is placed upright and framed, the person is told from the ground, and the ground goes on behind them."""
+"""A photograph is placed upright and framed; the person is separated from the background, which is filled in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The head of a photograph moves as it is told, with the truth about where things are, before a ground that stays."""
+"""The head of a photograph moves as given, with ground truth about positions, before a static background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic speech: deterministic, normalised, and the mouth can be told from it (about 4 s)."""
+"""Synthetic speech: deterministic, normalised, and the mouth can be inferred from it (about 4 s)."""
 
 import itertools
 
