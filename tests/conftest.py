@@ -61,6 +61,19 @@ def real_material() -> Path:
 
 
 @pytest.fixture(scope="session")
+def landmarker_bundle(real_material: Path) -> Path:
+    """MediaPipe's face landmarker among the real material; skips without it, or if OpenCV cannot run it."""
+    import cv2
+
+    bundle = real_material / "weights" / "face_landmarker.task"
+    if not bundle.is_file():
+        pytest.skip(f"no face landmarker bundle at {bundle}")
+    if cv2.__version__ == "5.0.0":
+        pytest.skip("OpenCV 5.0.0 reads only one output of the face landmarker")
+    return bundle
+
+
+@pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One local Ray for the whole session, with four logical CPUs whatever the machine has."""
     import ray

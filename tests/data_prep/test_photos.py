@@ -13,16 +13,6 @@ from data_prep.sources import PhotoSettings, PhotoSource, open_source
 from portrait.media.video import read_video
 
 
-@pytest.fixture
-def landmarker(real_material: Path) -> Path:
-    bundle = real_material / "weights" / "face_landmarker.task"
-    if not bundle.is_file():
-        pytest.skip(f"no face landmarker bundle at {bundle}")
-    if cv2.__version__ == "5.0.0":
-        pytest.skip("OpenCV 5.0.0 reads only one output of the face landmarker")
-    return bundle
-
-
 def test_a_landmarker_is_required(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"photos:.* needs --photos\.landmarker"):
         open_source(f"photos:{tmp_path}", render_folder=tmp_path)
@@ -52,7 +42,7 @@ def test_a_wrong_landmarker_is_no_photographs_fault(tmp_path: Path) -> None:
 
 
 def test_photographs_become_videos_once_and_pictures_without_a_face_are_reported(
-    tmp_path: Path, real_material: Path, landmarker: Path, ray_session: None
+    tmp_path: Path, real_material: Path, landmarker_bundle: Path, ray_session: None
 ) -> None:
     photos, rendered = tmp_path / "photos", tmp_path / "rendered"
     (photos / "more").mkdir(parents=True)
@@ -62,7 +52,7 @@ def test_photographs_become_videos_once_and_pictures_without_a_face_are_reported
     cv2.imwrite(str(photos / "noise.jpg"), noise)
     (photos / "broken.jpg").write_bytes(b"not a picture")
     (photos / "notes.txt").write_text("no picture")
-    settings = PhotoSettings(landmarker=landmarker, clips=2, seconds=0.4)
+    settings = PhotoSettings(landmarker=landmarker_bundle, clips=2, seconds=0.4)
     source = open_source(f"photos:{photos}", render_folder=rendered, licence="CC0", photos=settings)
     files = source.files()
     problems = {Path(file.path).name: file.problem for file in files if file.problem}

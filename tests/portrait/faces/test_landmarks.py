@@ -14,13 +14,8 @@ from portrait.media.image_file import read_image_file
 
 
 @pytest.fixture(scope="module")
-def landmarker(real_material: Path) -> FaceLandmarker:
-    bundle = real_material / "weights" / "face_landmarker.task"
-    if not bundle.is_file():
-        pytest.skip(f"no face landmarker bundle at {bundle}")
-    if cv2.__version__ == "5.0.0":
-        pytest.skip("OpenCV 5.0.0 reads only one output of the face landmarker")
-    return FaceLandmarker(bundle)
+def landmarker(landmarker_bundle: Path) -> FaceLandmarker:
+    return FaceLandmarker(landmarker_bundle)
 
 
 @pytest.fixture(scope="module")
