@@ -1,6 +1,6 @@
-"""Where footage stands still: one stored picture for seconds, as in screen recordings and where a camera dropped out.
+"""Where footage stands still: one stored picture is shown for seconds, as in screen recordings and when a camera fails.
 
-Nobody can learn from a face that stands still while it speaks, so such a part ends the shot before it.
+A face that stands still while it speaks teaches a model nothing, so such a part ends the shot before it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Stream copies: the same coded pictures and sound in another container, which has another hash.
+"""Stream copies: the same coded pictures and sound in another container, so that the files have different hashes.
 
-One of them in training and the other in the test would spoil the measurement, so files are also compared by the packets
-in them. Nothing is decoded for that.
+One of them in training and the other in the test split would invalidate evaluations, so files are also compared by
+their packets. Nothing is decoded for that.
 """
 
 from __future__ import annotations

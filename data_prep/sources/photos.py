@@ -95,7 +95,7 @@ class PhotoSource:
         from portrait.faces.landmarks import FaceLandmarker
 
         pictures = self._pictures()
-        FaceLandmarker(self.landmarker)  # raises before any photograph is blamed for a wrong file
+        FaceLandmarker(self.landmarker)  # fails here rather than blaming a photograph for a wrong file
         render = ray.remote(_render_photo)
         unique = list({digest: path for path, digest in reversed(pictures)}.items())
         problems: dict[str, str] = {}
@@ -124,7 +124,7 @@ class PhotoSource:
         ]
 
     def _pictures(self) -> list[tuple[Path, str]]:
-        """Every picture below the folder with the hash of its content, in a fixed order."""
+        """Every image file below the folder with the hash of its content, in a fixed order."""
         if not self.photos.is_dir():
             raise FileNotFoundError(f"photos:{self.photos}: no such folder")
         found = sorted(

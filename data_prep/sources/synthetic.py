@@ -21,7 +21,7 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticSource:
-    """Synthetic talking heads (see `portrait.synthetic`); what is rendered already is used again."""
+    """Synthetic talking heads (see `portrait.synthetic`); videos that are rendered already are reused."""
 
     identities: int
     """Number of people."""
@@ -30,9 +30,9 @@ class SyntheticSource:
     seconds: float
     """Length of a video."""
     first_identity: int = 0
-    """Number of the first person: another range gives people never seen before."""
+    """Number of the first person: another range gives different people."""
     folder: Path
-    """Where the videos are rendered to."""
+    """Folder that the videos are rendered to."""
 
     @classmethod
     def parse(cls, text: str, folder: Path) -> SyntheticSource:
