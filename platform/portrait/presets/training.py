@@ -62,11 +62,11 @@ class VAETrainingConfig:
     l1_weight: float = 1.0
     """λ1, weight of the mean absolute error of frames in [−1, 1]."""
     l2_weight: float = 0.0
-    """Weight of the mean squared error of frames (not in the paper). L1 asks for the median: a decoder that is unsure
-    copies the reference, and what moves stays where it was."""
+    """Weight of the mean squared error of frames (not in the paper). L1 yields the median: an uncertain decoder
+    copies the reference, and moving parts stay in place."""
     motion_weight: float = 0.0
     """Weight of the mean squared error of the change from each frame to the next (not in the paper). A latent holds
-    four frames, and L1 hardly minds if all four look the same."""
+    four frames, and L1 barely penalises making all four alike."""
     lpips_weight: float = 1.0
     """λ2, weight of LPIPS; 0 (with a warning) without weights of its backbone."""
     lpips_weights: str | None = None
@@ -74,20 +74,20 @@ class VAETrainingConfig:
     kl_weight: float = 1e-6
     """Weight of the KL divergence per latent value."""
     max_references: int = 3
-    """The number of references is drawn from 0 … this, the same on all ranks."""
+    """The number of references is drawn from 0 to this number, the same on all ranks."""
     mirror: float = 0.5
     """Share 0 … 1 of the examples that are mirrored left to right together with their references."""
     colour_jitter: float = 0.0
-    """Strength 0 … 1 of a random change of an example's colours, references included: for data of few people."""
+    """Strength 0 … 1 of a random change of an example's colours, references included: useful for data of few people."""
     reference_jitter: float = 0.0
     """Share 0 … 1 of the references that are rotated, scaled and shifted at random, each on its own, so that D_ref
-    learns to find what lies elsewhere in a reference."""
+    learns to find what is elsewhere in a reference."""
     same_place: float | None = None
-    """What D_ref's pull to the same place in the references is set to before training; None keeps that of the initial
-    weights (4.5 in new ones, which hardly learn to look elsewhere). With 1.5 they do."""
+    """Strength to which D_ref's pull to the same place in the references is set before training; None keeps that of the
+    initial weights: 4.5 in new ones, with which D_ref hardly learns to look elsewhere. With 1.5 it does."""
     freeze_encoder: bool = False
-    """Train only the decoder (D1, D_ref, D2). Latents stay as they are, and with them every table of latents and every
-    generator that was trained on one."""
+    """Train only the decoder (D1, D_ref, D2). Latents do not change, so existing latents tables and the generators
+    trained on them stay valid."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser, warm-up and weight average."""
 
