@@ -32,7 +32,7 @@ STARTER = starter_weights("tiny")
         ),
         (
             {"detector": Path("d.onnx"), "clips": "c.lance", "generator": Path("g")},
-            "identity weights and a face detector go together",
+            "identity weights and a face detector are needed together: give both or neither",
         ),
     ],
 )
