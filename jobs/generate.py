@@ -129,8 +129,8 @@ def _read_speech(config: GenerateConfig) -> NDArray[np.float32]:
     loudest = loudest_frame_db(audio)
     if loudest < QUIETEST_SPEECH_DB:
         print(
-            f"warning: {config.audio} is very quiet: its loudest moment is at {loudest:.0f} dB, speech is expected to "
-            f"reach {QUIETEST_SPEECH_DB:.0f} dB: the mouth may hardly move",
+            f"warning: {config.audio} is very quiet: its loudest moment is at {loudest:.0f} dB, expected at least "
+            f"{QUIETEST_SPEECH_DB:.0f} dB for speech; the mouth may hardly move",
             file=sys.stderr,
         )
     return audio
@@ -157,7 +157,7 @@ def _load_pipeline(config: GenerateConfig) -> tuple[PortraitPipeline, ModelHeade
     if trained_on != vae_header.latents_version:
         print(
             f"warning: the generator was trained on latents of VAE {trained_on or '(not recorded)'}, "
-            f"{vae_path} has those of {vae_header.latents_version}: the video may look wrong",
+            f"but {vae_path} makes those of VAE {vae_header.latents_version}: the video may look wrong",
             file=sys.stderr,
         )
     device = config.device

@@ -46,7 +46,7 @@ def main(config: PackageWeights) -> StarterWeights:
     if trained_on != vae_header.latents_version:
         raise ValueError(
             f"--generator {config.generator} was trained on latents of VAE {trained_on or '(not recorded)'}, "
-            f"--vae {config.vae} has those of {vae_header.latents_version}"
+            f"but --vae {config.vae} makes those of VAE {vae_header.latents_version}; give a matching pair"
         )
     vae, generator = load_vae(config.vae), load_generator(config.generator)
     for path, model in ((config.vae, vae), (config.generator, generator)):

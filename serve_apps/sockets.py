@@ -95,7 +95,7 @@ class StreamSocket:
                 case Playhead(seconds=seconds):
                     session.pacing.played(seconds)
                 case Start():
-                    raise ApiError("started_already", "'start' came twice", 409)
+                    raise ApiError("started_already", "'start' was sent twice; a stream has only one", 409)
 
     async def _receive(self) -> str | bytes:
         """The next message.

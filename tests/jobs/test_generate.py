@@ -93,8 +93,8 @@ def test_a_generator_of_another_vae_is_warned_about(config, models, tmp_path, ca
     generate.main(replace(config, generator=other))
     version = read_header(models / "vae.safetensors").version
     assert (
-        f"warning: the generator was trained on latents of VAE 0123456789ab, {config.vae} has those of {version}"
-        in (capsys.readouterr().err)
+        "warning: the generator was trained on latents of VAE 0123456789ab, "
+        f"but {config.vae} makes those of VAE {version}" in (capsys.readouterr().err)
     )
 
 

@@ -58,7 +58,7 @@ def test_the_packed_vae_makes_nearly_the_same_pictures(trained):
 
 def test_strangers_are_not_packed(trained):
     other = save_model(trained / "other.safetensors", VideoVAE(TINY.vae), kind="vae", preset=TINY)
-    with pytest.raises(ValueError, match=f"other.safetensors has those of {other.version}"):
+    with pytest.raises(ValueError, match=f"other.safetensors makes those of VAE {other.version}"):
         main(_config(trained, vae=trained / "other.safetensors"))
     assert not (trained / "packed").exists()
 

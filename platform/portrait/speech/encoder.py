@@ -98,7 +98,7 @@ class SpeechEncoder(ABC):
         if state is None:
             state = SpeechStreamState(leveller=LevellerState() if self.levelled else None)
         elif (state.leveller is not None) != self.levelled:
-            raise ValueError(f"the stream's state is of another speech encoder than {self.id}")
+            raise ValueError(f"the stream's state belongs to another speech encoder than {self.id}")
         return SpeechStream(self, state)
 
     def features(self, audio: NDArray[np.generic], num_frames: int | None = None) -> NDArray[np.float32]:

@@ -72,7 +72,7 @@ class DecoderStage:
         if session_id in self.sessions:
             raise ValueError(f"decoder stage: session {session_id!r} is open already")
         if len(self.sessions) >= self.max_sessions:
-            raise StageFullError(f"decoder stage: all {self.max_sessions} sessions are taken")
+            raise StageFullError(f"decoder stage: all {self.max_sessions} sessions are in use")
         channels = self.vae.config.feature_channels
         if reference_features.ndim != 4 or reference_features.shape[1] != channels:
             raise ValueError(

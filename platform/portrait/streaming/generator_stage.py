@@ -109,7 +109,7 @@ class GeneratorStage:
         if session_id in self.sessions:
             raise ValueError(f"generator stage: session {session_id!r} is open already")
         if len(self.sessions) >= self.max_sessions:
-            raise StageFullError(f"generator stage: all {self.max_sessions} sessions are taken")
+            raise StageFullError(f"generator stage: all {self.max_sessions} sessions are in use")
         references = self._checked_references(reference_latents)
         config, size = self.config, self.config.latent_size
         cache = self.sampler.allocate(1, self.max_references)

@@ -79,7 +79,7 @@ class SpeechStage:
         if session_id in self.sessions:
             raise ValueError(f"speech stage: session {session_id!r} is open already")
         if len(self.sessions) >= self.max_sessions:
-            raise StageFullError(f"speech stage: all {self.max_sessions} sessions are taken")
+            raise StageFullError(f"speech stage: all {self.max_sessions} sessions are in use")
         empty = np.zeros((0, self.encoder.dim), np.float32)
         session = SpeechSession(stream=self.encoder.stream(), features=empty)
         if state is not None:
