@@ -1,1 +1,1 @@
-"""Data preparation: raw footage of people talking to the `clips` table (Ray Data, Lance)."""
+"""Data preparation: from raw footage of people talking to the `clips` table (Ray Data, Lance)."""

@@ -1,4 +1,4 @@
-"""How footage becomes clips, as one value that is hashed into every clip's id."""
+"""How footage is cut to clips, as one value that is hashed into every clip id."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ from portrait.metrics.syncnet import checksum
 
 @dataclass(frozen=True, kw_only=True)
 class CutSettings:
-    """How footage becomes clips. Together with the footage it determines a clip, so its id holds a hash of both."""
+    """How footage is cut to clips. Footage and settings determine a clip, so its id is a hash of both."""
 
     size: int
-    """Side of the portrait crop as stored, in pixels."""
+    """Side of the stored portrait crop in pixels."""
     framing: Literal["portrait", "head"] = "portrait"
-    """What the crop shows: head and shoulders, or the head alone."""
+    """What the crop shows: head and shoulders, or the head only."""
     max_clip_seconds: float = 10.0
-    """Longer footage is cut to clips of this length."""
+    """Longest clip; longer footage is cut into several."""
     min_clip_seconds: float = 1.0
-    """Shorter rests are left out."""
+    """Shortest clip; shorter parts are dropped."""
     shot_threshold: float | None = 3.0
-    """A shot begins where a frame changes so many times as much as those around it; None looks for none."""
+    """A shot starts at a frame that changes this many times as much as the frames around it; None disables shot
+    detection."""
     crf: int = 18
-    """H.264 constant rate factor: 18 is visually lossless, larger is smaller."""
+    """H.264 constant rate factor: 18 is visually lossless, larger values give smaller files."""
     detect_every: int = 5
-    """The face is looked for in every n-th frame."""
+    """The face detector examines every n-th frame."""
     min_face_found: float = 0.5
-    """Least share of the examined frames in which there must be a face."""
+    """Minimum share of the examined frames in which a face must be found, 0…1."""
     detector: str | None = None
     """ONNX file of a YuNet detector; None for the embedded one."""
     syncnet: str | None = None
-    """SyncNet's weights (syncnet_v2.model), which measure every clip; None leaves that to what the source knows."""
+    """SyncNet weights (syncnet_v2.model) to measure every clip with; None uses what the source knows."""
     align_sound: bool = False
-    """Whether the sound is moved by the offset of the lips, so that both go together."""
+    """Whether to shift the sound by the measured offset so that it matches the lips."""
     filters: Filters = field(default_factory=Filters)
-    """Which clips are good enough."""
+    """Quality thresholds for clips."""
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.size % 2:
-            raise ValueError(f"size must be an even number from 16 on, got {self.size}")
+            raise ValueError(f"size must be an even number of at least 16, got {self.size}")
         if not 0 < self.min_clip_seconds <= self.max_clip_seconds:
             raise ValueError(
                 f"min_clip_seconds must be above 0 and at most max_clip_seconds ({self.max_clip_seconds}), "
@@ -63,12 +64,12 @@ class CutSettings:
             if sure is None or sure <= 0 or most is None or most >= MAX_OFFSET:
                 raise ValueError(
                     "align_sound needs filters.min_sync_confidence above 0 (3 is usual) and filters.max_sync_offset "
-                    f"below {MAX_OFFSET} (6 is usual): an offset that SyncNet is not sure of, or at the edge of its "
-                    "search, would tear lips and sound apart"
+                    f"below {MAX_OFFSET} (6 is usual): an uncertain offset, or one at the edge of SyncNet's search "
+                    "range, would move the sound away from the lips"
                 )
 
     def stored(self) -> dict[str, Any]:
-        """The settings as a table keeps them: networks by what is in their files, wherever these lie."""
+        """The settings as a table stores them: networks by the checksums of their files, not by their paths."""
         values = asdict(self)
         # Under their names of the first version: these are hashed into clip ids, which must not change.
         values["filters"]["max_rivals"] = values["filters"].pop("max_other_faces")
@@ -79,9 +80,9 @@ class CutSettings:
         return values
 
     def digest(self) -> str:
-        """Hash of the settings."""
+        """Hash of the settings, 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.stored(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 _checksum = lru_cache(maxsize=8)(checksum)
-"""A clip's id asks for it every time."""
+"""Cached because every clip id needs it."""

@@ -1,4 +1,4 @@
-"""Which clips are good enough, by their quality columns; every threshold but a second face's is off until it is set."""
+"""Quality thresholds for clips. All of them are off by default, except the one for other faces."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Thresholds; a clip that misses one is left out, and the report says by how much."""
+    """Thresholds on the quality columns; a clip that misses one is rejected, and the report says by how much."""
 
     min_face_size: float | None = None
-    """Least median width of the face, in pixels of the footage."""
+    """Minimum median width of the face, in pixels of the footage."""
     min_sharpness: float | None = None
-    """Least variance of the Laplacian of the stored face, squared grey levels."""
+    """Minimum variance of the Laplacian of the stored face, in squared grey levels."""
     min_motion: float | None = None
-    """Least mean difference of neighbouring frames, levels of 0 … 255: stills are below about 0.2."""
+    """Minimum mean difference of neighbouring frames, in levels of 0…255; still images are below about 0.2."""
     max_motion: float | None = None
-    """Greatest one: shaking cameras and cuts are above."""
+    """Maximum mean difference of neighbouring frames; shaking cameras and cuts exceed it."""
     min_brightness: float | None = None
-    """Least mean level of the face, 0 … 255 …"""
+    """Minimum mean level of the face, 0…255."""
     max_brightness: float | None = None
-    """… and the greatest one."""
+    """Maximum mean level of the face, 0…255."""
     max_other_faces: float | None = 0.2
-    """Greatest share of the examined frames with another lasting face, 0 … 1: more, and it is not sure who speaks."""
+    """Maximum share of the examined frames with another lasting face, 0…1; above it, it is unclear who speaks."""
     min_speech_ratio: float | None = None
-    """Least share of the time in which someone speaks, 0 … 1."""
+    """Minimum share of the time in which someone speaks, 0…1."""
     min_sync_confidence: float | None = None
-    """Least confidence of a SyncNet; clips without one are left out."""
+    """Minimum confidence of SyncNet; clips that were not measured are rejected."""
     max_sync_offset: float | None = None
-    """Greatest distance of the lips from the sound in frames, by a SyncNet; clips without one are left out."""
+    """Maximum absolute offset between lips and sound in frames, by SyncNet; clips that were not measured are
+    rejected."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -43,7 +44,7 @@ class Filters:
                 raise ValueError(f"filters: min_{name} must be at most max_{name}, got {low} and {high}")
 
     def reason(self, row: Mapping[str, Any]) -> str | None:
-        """Why a row of the clips table is left out; None where it is not."""
+        """Why a row of the clips table is rejected; None if it passes."""
         for name, bound, column, value in self._checks(row):
             if value is None:
                 return f"{column} was not measured ({name} {bound:g})"
@@ -55,7 +56,7 @@ class Filters:
         return None
 
     def _checks(self, row: Mapping[str, Any]) -> Iterator[tuple[str, float, str, float | None]]:
-        """(threshold's name, its value, column, the row's value) of every threshold that is set."""
+        """Yields (name of the threshold, threshold, column, the row's value) for every threshold that is set."""
         for field in fields(self):
             bound = getattr(self, field.name)
             if bound is not None:

@@ -1,4 +1,4 @@
-"""Which files a run has to do with: every file's content is hashed, over the cluster, so that nothing is done twice."""
+"""Hashes the content of every file over the cluster, so that no content is cut twice."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def hash_files(
 
     Args:
         files: the footage of a source.
-        known: hashes that the table has already.
+        known: hashes of content that need not be cut again.
 
     Returns:
         The readable files in their order, each with its hash, and the rejects. A stream copy of another file has the
         hash of that file.
     """
-    # A name on a disk may be any bytes; tables and reports hold text only.
+    # File names may be any bytes; tables and reports hold text only.
     nameable = [i for i, file in enumerate(files) if _is_text(file.label) and _is_text(file.identity)]
     sound = [i for i in nameable if files[i].problem is None]
     rejects = [
         Reject(
             path=os.fsencode(files[i].label).decode(errors="replace"),
-            reason="its name is not UTF-8: rename it",
+            reason="the file name is not valid UTF-8; rename the file",
         )
         for i in sorted(set(range(len(files))) - set(nameable))
     ]
     rejects += [
-        Reject(path=file.label, reason=file.problem, again=True) for file in files if file.problem is not None
+        Reject(path=file.label, reason=file.problem, retry=True) for file in files if file.problem is not None
     ]
     hashed: dict[int, str] = {}
     payloads: dict[int, str] = {}
@@ -58,7 +58,7 @@ def hash_files(
 
 
 def footage_of(fields: dict[str, Any]) -> Footage:
-    """Footage that travelled as a row: Arrow makes lists of tuples."""
+    """Restores footage from a row of Ray Data; Arrow turns tuples into lists."""
     return Footage(**{**fields, "region": fields["region"] and tuple(fields["region"])})
 
 
@@ -82,7 +82,7 @@ def _hash_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(footage: Footage) -> str:
-    # Whoever opens a pipe waits for someone at its other end.
+    # Opening a named pipe would block until something opens its other end.
     if footage.is_file and Path(footage.path).exists() and not Path(footage.path).is_file():
         raise OSError("not a regular file")
     return footage.content_hash()

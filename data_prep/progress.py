@@ -1,4 +1,4 @@
-"""One line of progress on the standard error stream: a bar on a terminal, a line now and then in a log."""
+"""Progress on the standard error stream: a bar in a terminal, an occasional line in a log."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from typing import Self
 from tqdm import tqdm
 
 LOG_SECONDS = 10.0
+"""Least time between two lines in a log."""
 
 
 class ProgressLine:
-    """Counts finished items; `note` shows measurements beside the count."""
+    """Counts finished items.
+
+    Args:
+        label: what is being done.
+        total: number of items.
+        unit: name of an item, in the singular.
+    """
 
     def __init__(self, label: str, *, total: int, unit: str) -> None:
         self._label, self._total, self._unit = label, total, unit
@@ -21,7 +28,7 @@ class ProgressLine:
         self._bar = tqdm(total=total, desc=label, unit=unit) if sys.stderr.isatty() and total else None
 
     def advance(self, items: int = 1, note: str = "") -> None:
-        """Adds finished items."""
+        """Adds finished items; the note is shown beside the count."""
         self._done += items
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)

@@ -1,4 +1,4 @@
-"""What is left out of a table, and why."""
+"""Rejects: footage that does not become clips, and why."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Reject:
-    """Footage that was left out."""
+    """A file, or a part of one, that was rejected or skipped."""
 
     path: str
-    """The file."""
+    """The file, as reports call it."""
     reason: str
-    """Why, in words."""
+    """The reason, one line of text."""
     start_s: float | None = None
-    """Beginning of the part that was left out; None for the whole file."""
+    """Start of the rejected part in seconds of the file; None for the whole file."""
     end_s: float | None = None
-    """Its end."""
-    again: bool = False
-    """Whether another try may go better: it could not be read, which says nothing of what is in it."""
+    """End of the rejected part."""
+    retry: bool = False
+    """Whether a later run should try again: the file could not be read, which says nothing about its content."""
 
     @property
     def kind(self) -> str:
-        """The reason without its numbers, so that like ones can be counted together."""
+        """The reason with # for numbers, to count similar ones together."""
         return re.sub(r"[0-9]+(\.[0-9]+)?", "#", self.reason)
 
     def __str__(self) -> str:

@@ -1,12 +1,12 @@
-"""What a run of data preparation did, as a table and a list for the terminal."""
+"""Summary of a run of data preparation, for the terminal."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from data_prep.ledger import ClipSummary
 from data_prep.rejects import Reject
+from data_prep.runs import ClipSummary
 from portrait.storage.clips import SPLITS, ClipTable
 
 SHOWN_REJECTS = 50
@@ -14,29 +14,29 @@ SHOWN_REJECTS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Figures of a run."""
+    """What a run did."""
 
     files: int
-    """Files of the source."""
+    """Number of files in the source."""
     known: int
-    """Files that were in the table before, or done by an earlier run that was killed."""
+    """Files that needed no cutting: in the table, rejected before, or cut by an earlier run that did not finish."""
     duplicates: tuple[Reject, ...]
-    """Files that repeat another one of the source, byte by byte, and which."""
+    """Files with the same content as another one of the source."""
     clips: tuple[ClipSummary, ...]
     """Clips added."""
     rejects: tuple[Reject, ...]
-    """Files, and parts of files, left out."""
+    """Files, and parts of files, that were rejected."""
     rejects_path: str
-    """JSON lines with all of them, and with what is repeated."""
+    """The run's record (JSON lines), which lists rejects and duplicates; see `data_prep.runs`."""
     table_rows: int = 0
-    """Clips of the table after the run."""
+    """Number of clips in the table after the run."""
     table_version: int = 0
-    """The table's version after the run."""
+    """Version of the table after the run."""
     table_splits: tuple[tuple[str, int, int, float], ...] = ()
-    """Of each split: name, clips, identities, hours in the table."""
+    """Per split of the table: name, clips, identities, hours."""
 
     def with_table(self, table: ClipTable) -> Report:
-        """Adds the state of the table."""
+        """This report with the state of the table."""
         rows = table.rows(("identity", "split", "num_frames", "fps"))
         lines = []
         for split in SPLITS:
@@ -46,13 +46,13 @@ class Report:
         return replace(self, table_rows=len(rows), table_version=table.version, table_splits=tuple(lines))
 
     def summary(self) -> str:
-        """What was added and what the table holds."""
+        """What was added, and what the table holds."""
         seconds = sum(clip.seconds for clip in self.clips)
         identities = len({clip.identity for clip in self.clips})
         return "\n".join(
             (
-                f"{self.files} files: {self.known} known before, {len(self.duplicates)} repeated, "
-                f"{len({reject.path for reject in self.rejects})} left out in whole or part",
+                f"{self.files} files: {self.known} already known, {len(self.duplicates)} duplicates, "
+                f"{len({reject.path for reject in self.rejects})} rejected in whole or in part",
                 f"added {len(self.clips)} clips of {identities} identities, {seconds / 3600:.3f} h",
                 "",
                 f"{'split':<8}{'clips':>8}{'identities':>12}{'hours':>9}",
@@ -64,15 +64,15 @@ class Report:
         )
 
     def text(self) -> str:
-        """The summary, then what was left out and why."""
+        """The summary, followed by the rejects and the reasons."""
         lines = [self.summary()]
         if self.rejects:
-            lines += ["", f"left out ({len(self.rejects)}, all in {self.rejects_path}):"]
+            lines += ["", f"rejected ({len(self.rejects)}, all listed in {self.rejects_path}):"]
             lines += [f"  {reject}" for reject in self.rejects[:SHOWN_REJECTS]]
             if len(self.rejects) > SHOWN_REJECTS:
                 reasons = Counter(reject.kind for reject in self.rejects[SHOWN_REJECTS:])
                 lines += [f"  … and {count} more: {reason}" for reason, count in reasons.most_common(10)]
         if self.duplicates:
-            lines += ["", f"repeated ({len(self.duplicates)}, all in {self.rejects_path}):"]
+            lines += ["", f"duplicates ({len(self.duplicates)}, all listed in {self.rejects_path}):"]
             lines += [f"  {reject}" for reject in self.duplicates[:SHOWN_REJECTS]]
         return "\n".join(lines)

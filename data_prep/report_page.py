@@ -1,4 +1,4 @@
-"""The report of a run as one HTML page: thumbnails, a histogram of every quality column, what was left out and why."""
+"""The report of a run as an HTML page: thumbnails, a histogram of each quality column, rejects and their reasons."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ figure img { width: 100%; display: block } .plot { width: 100% } code { font-siz
 
 
 def page(report: Report, table: ClipTable, filters: Filters) -> str:
-    """The page, without anything that has to be loaded from elsewhere.
+    """The page, self-contained.
 
     Args:
-        report: of the run.
-        table: the table after it.
-        filters: the thresholds that were set, drawn into the histograms.
+        report: the run.
+        table: the table after the run.
+        filters: the run's thresholds, drawn into the histograms.
     """
     parts = [
         "<!doctype html><meta charset='utf-8'><title>Data preparation</title>",
@@ -49,29 +49,29 @@ def page(report: Report, table: ClipTable, filters: Filters) -> str:
         f"<pre>{html.escape(report.summary())}</pre>",
         "<h2>Clips</h2>" + _thumbnails(report, table),
         "<h2>Quality</h2>" + _histograms(table, filters),
-        "<h2>Left out</h2>" + _rejects(report),
+        "<h2>Rejected</h2>" + _rejects(report),
     ]
     return "\n".join(parts) + "\n"
 
 
 def _thumbnails(report: Report, table: ClipTable) -> str:
-    """Middle frames of the run's new clips, evenly spread."""
+    """Middle frames of the run's new clips, evenly spread over them."""
     added = {clip.clip_id for clip in report.clips}
     rows = table.rows(("clip_id", "identity", "split", "num_frames"))
     new = [index for index, row in enumerate(rows) if row["clip_id"] in added]
     if not new:
-        return "<p>No new clip.</p>"
+        return "<p>No new clips.</p>"
     chosen = [new[i] for i in np.unique(np.linspace(0, len(new) - 1, min(_THUMBNAILS, len(new))).astype(int))]
     figures = []
     for index, video in zip(chosen, table.read_video(chosen), strict=True):
         frame = decode_window(video, [rows[index]["num_frames"] // 2])[0]
         caption = html.escape(f"{rows[index]['identity']} · {rows[index]['split']}")
         figures.append(f"<figure><img src='{_jpeg(frame)}' alt=''>{caption}</figure>")
-    return f"<p>{len(chosen)} of {len(new)} new clips, each its middle frame.</p>" + "".join(figures)
+    return f"<p>Middle frames of {len(chosen)} of {len(new)} new clips.</p>" + "".join(figures)
 
 
 def _histograms(table: ClipTable, filters: Filters) -> str:
-    """One for each column that was measured; thresholds as lines."""
+    """A histogram of each column that was measured, with the thresholds as lines."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -90,23 +90,23 @@ def _histograms(table: ClipTable, filters: Filters) -> str:
     FigureCanvasAgg(figure).print_png(stream)
     missing = [name for name in _COLUMNS if not values[name]]
     note = f"<p>Not measured: {', '.join(missing)}.</p>" if missing else ""
-    picture = base64.b64encode(stream.getvalue()).decode()
-    return f"<p>All {len(rows)} clips of the table.</p><img class='plot' src='data:image/png;base64,{picture}'>{note}"
+    plot = base64.b64encode(stream.getvalue()).decode()
+    return f"<p>All {len(rows)} clips of the table.</p><img class='plot' src='data:image/png;base64,{plot}'>{note}"
 
 
 def _rejects(report: Report) -> str:
-    """Reasons by frequency, each with some of its files."""
+    """The reasons by frequency, each with a few examples."""
     if not report.rejects:
-        return "<p>Nothing.</p>"
+        return "<p>None.</p>"
     files = defaultdict(list)
     for reject in report.rejects:
         files[reject.kind].append(reject)
     counts = Counter({kind: len(found) for kind, found in files.items()})
-    lines = ["<table><tr><th>how often</th><th>why</th><th>for instance</th></tr>"]
+    lines = ["<table><tr><th>count</th><th>reason</th><th>examples</th></tr>"]
     for kind, count in counts.most_common():
         some = "<br>".join(f"<code>{html.escape(str(reject))}</code>" for reject in files[kind][:5])
         lines.append(f"<tr><td class='n'>{count}</td><td>{html.escape(kind)}</td><td>{some}</td></tr>")
-    return "".join(lines) + f"</table><p>All of them: <code>{html.escape(report.rejects_path)}</code></p>"
+    return "".join(lines) + f"</table><p>Complete list: <code>{html.escape(report.rejects_path)}</code></p>"
 
 
 def _jpeg(frame: np.ndarray) -> str:

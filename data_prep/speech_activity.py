@@ -1,4 +1,4 @@
-"""How much of a sound is speech, by Silero's voice activity detector (its package carries the weights, MIT licence)."""
+"""Share of speech in a sound, by Silero's voice activity detector (weights in its package, MIT licence)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portrait.timing import SAMPLE_RATE
 
 
 def speech_ratio(audio: np.ndarray) -> float:
-    """Share of the time in which someone speaks, 0 … 1.
+    """Share of the time in which someone speaks, 0…1.
 
     Args:
         audio: float32 [S], 16 kHz mono in [−1, 1].
@@ -32,7 +32,7 @@ def _model() -> Any:
     from silero_vad import load_silero_vad
 
     with warnings.catch_warnings():
-        # The package opens its own TorchScript file: nothing that a user of ours could change.
+        # The package loads its own TorchScript file; users can do nothing about these warnings.
         warnings.simplefilter("ignore", category=FutureWarning)
         warnings.simplefilter("ignore", category=DeprecationWarning)
         return load_silero_vad()

@@ -1,4 +1,4 @@
-"""Train, validation and test by identity: by hash, so that growth moves no one, and kept once assigned."""
+"""Splits by identity: drawn by a hash of the name, and never changed once assigned, so that tables can grow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Splits:
     """Shares of the identities that are held out."""
 
     val: float = 0.1
-    """Share of the identities for validation."""
+    """Share of the identities for validation, 0…1."""
     test: float = 0.1
-    """Share of the identities for the final test."""
+    """Share of the identities for the final test, 0…1."""
 
     def __post_init__(self) -> None:
         for name in ("val", "test"):
@@ -25,24 +25,23 @@ class Splits:
 
 
 def position(identity: str) -> float:
-    """An identity's fixed place in [0, 1): below `val` it is validation, then test, then training."""
+    """Position of an identity in [0, 1): below `val` it is in validation, below `val + test` in test, else in train."""
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
 
 
 def assign(
     identities: Iterable[str], splits: Splits, known: Mapping[str, str], never_test: Collection[str] = ()
 ) -> dict[str, str]:
-    """A split for every identity.
+    """Assigns a split to every identity.
 
-    With few identities the hash alone may leave a split without anyone. Then those who are new and whose places lie
-    nearest are moved, so that training is never empty and, from three identities on, neither are
-    wanted held-out splits.
+    With few identities the hash alone may leave a split empty. New identities with the nearest positions are moved
+    then, so that training is never empty, nor, with three or more identities, a held-out split with a share above 0.
 
     Args:
-        identities: everyone in the footage.
+        identities: the identities in the footage.
         splits: the shares.
-        known: splits that the table holds already; they stay as they are.
-        never_test: those who are not to be tested on; they train where the hash would have them tested.
+        known: splits that are assigned already and stay as they are.
+        never_test: identities that must not be in test; those that the hash puts there are in train.
     """
     everyone = sorted(set(identities) | set(known))
     assigned = {name: known.get(name) or _by_hash(name, splits) for name in everyone}
@@ -54,7 +53,7 @@ def assign(
     for split in wanted:
         if split in assigned.values():
             continue
-        # From the upper end for training, from the lower for the others; never the last one of another wanted split.
+        # From the upper end for training, from the lower end for the others; never the last of another wanted split.
         for name in reversed(movable) if split == "train" else movable:
             others = [s for other, s in assigned.items() if other != name]
             if split == "test" and name in never_test:

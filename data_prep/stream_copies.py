@@ -48,7 +48,7 @@ def merge_copies(
     Args:
         hashed: files with the hashes of their contents.
         payloads: what `payload_hash` says of each.
-        known: content hashes in the table; such a file is kept rather than a new one.
+        known: content hashes that need not be cut again; such a file is kept rather than a new one.
 
     Returns:
         The files in their order; the hash of a group is that of the known one in it, else of the first.

@@ -1,4 +1,4 @@
-"""Lips against sound by a SyncNet, where its weights are given: see `portrait.metrics.synchrony`."""
+"""Sync confidence and offset of a clip by SyncNet, if its weights are given; see `portrait.metrics.synchrony`."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from portrait.metrics.syncnet import FACE_SIZE, SyncNet, load_syncnet
 
 
 def sync_of(
-    pictures: Sequence[PlanarFrame], boxes: np.ndarray, sound: np.ndarray, weights: str
+    frames: Sequence[PlanarFrame], boxes: np.ndarray, sound: np.ndarray, weights: str
 ) -> Synchrony | None:
-    """Measures a clip.
+    """Measures how well lips and sound match.
 
     Args:
-        pictures: T pictures of the footage, 25 a second.
-        boxes: float32 [T, 4], the face (x, y, w, h) in pixels of the pictures.
-        sound: float32 [S], 16 kHz, from the first picture on.
-        weights: SyncNet's, see `portrait.metrics.syncnet.load_syncnet`.
+        frames: T frames of the footage, 25 a second.
+        boxes: float32 [T, 4], the face (x, y, w, h) in pixels of the frames.
+        sound: float32 [S], 16 kHz mono, starting with the first frame.
+        weights: file of SyncNet's weights, see `portrait.metrics.syncnet.load_syncnet`.
 
     Returns:
-        None for a clip that is too short to be measured.
+        Confidence and offset; None if the clip is too short to be measured.
     """
     convert = VideoReformatter()
     faces = []
-    for picture, box in zip(pictures, boxes, strict=True):
+    for frame, box in zip(frames, boxes, strict=True):
         square = sync_square(box).even()
-        faces.append(rgb_pixels(picture.square(square.x0, square.y0, square.size, FACE_SIZE), convert))
+        faces.append(rgb_pixels(frame.square(square.x0, square.y0, square.size, FACE_SIZE), convert))
     return measure_synchrony(syncnet(weights), np.stack(faces), sound)
 
 
 @lru_cache(maxsize=1)
 def syncnet(weights: str) -> SyncNet:
-    """The network of a file, kept in this process; errors are `load_syncnet`'s."""
+    """The network of a file, loaded once per process; errors as `load_syncnet`."""
     return load_syncnet(weights)

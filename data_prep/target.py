@@ -1,7 +1,8 @@
-"""Where a run writes: the place is tried before any work, and what goes wrong there later is told in words."""
+"""Where a run writes: paths and URIs, files that are complete or absent, and errors that say what to do."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -12,30 +13,46 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from data_prep.ledger import open_filesystem
 from portrait.storage import fragments
 
-UNCHANGED = "the table is as it was before"
-"""What becomes of the table where an error comes before the commit …"""
+UNCHANGED = "the table is unchanged"
+"""State of the table after an error before the commit …"""
 GROWN = "the new clips are in the table"
-"""… and where it comes after it."""
-_TRIED_BYTES = 4096
-_LANCE_PLACE = re.compile(r",? ?/[^ ]*\.rs:[0-9]+.*", re.DOTALL)
-"""Where in its own sources Lance met an error: nothing a user could use."""
-_LANCE_NUMBER = re.compile(r"\(os error ([0-9]+)\)")
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+"""… and after it."""
+_TEST_BYTES = 4096
+_LANCE_SOURCE = re.compile(r",? ?/[^ ]*\.rs:[0-9]+.*", re.DOTALL)
+"""The position in Lance's own sources at the end of its errors, which means nothing to users."""
+_LANCE_ERRNO = re.compile(r"\(os error ([0-9]+)\)")
+_NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
-def check_place(uri: str) -> None:
-    """Makes the folder that the table goes into and writes a little there, so that no work is done for nothing.
+def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a plain path or a URI, and the path on it."""
+    return fs.FileSystem.from_uri(uri if "://" in uri else str(Path(uri).absolute()))
+
+
+def write_text(filesystem: fs.FileSystem, path: str, text: str) -> None:
+    """Writes a file under a temporary name and then renames it, so that readers never see half of it."""
+    try:
+        with filesystem.open_output_stream(f"{path}.part") as stream:
+            stream.write(text.encode())
+        filesystem.move(f"{path}.part", path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            filesystem.delete_file(f"{path}.part")
+        raise
+
+
+def check_writable(uri: str) -> None:
+    """Creates the folder that the table goes into and writes a little there, before any work is done in vain.
 
     Raises:
-        ValueError: something else is there, or the place cannot be written; object stores are not tried.
+        ValueError: something else is there, or it cannot be written; object stores are not tried.
     """
     fragments.check_target(uri)
     filesystem, path = open_filesystem(uri)
     if filesystem.get_file_info(path).type == fs.FileType.File:
-        raise ValueError(f"{uri} is a file, expected a folder or nothing where the clips table goes")
+        raise ValueError(f"{uri} is a file; expected a folder, or nothing, where the clips table goes")
     if not isinstance(filesystem, fs.LocalFileSystem):
         return
     with writing(uri):
@@ -44,19 +61,19 @@ def check_place(uri: str) -> None:
         for folder in (parent, Path(path)):
             if folder.is_dir():
                 with tempfile.TemporaryFile(dir=folder) as file:
-                    file.write(bytes(_TRIED_BYTES))
+                    file.write(bytes(_TEST_BYTES))
 
 
 @contextmanager
 def writing(uri: str, state: str = UNCHANGED) -> Iterator[None]:
-    """Turns an error of the place that is written to into one that says what to do.
+    """Turns an `OSError` within into a `ValueError` that says what to do.
 
     Args:
-        uri: what is written.
-        state: what has become of the table.
+        uri: what is being written.
+        state: what has become of the table if that fails.
 
     Raises:
-        ValueError: for every OSError within.
+        ValueError: for every OSError.
     """
     try:
         yield
@@ -65,14 +82,14 @@ def writing(uri: str, state: str = UNCHANGED) -> Iterator[None]:
 
 
 def cannot_write(uri: str, error: OSError, state: str = UNCHANGED) -> str:
-    """The words for an error of a place: which, why, what to do, and what has become of the table."""
-    text = _LANCE_PLACE.sub("", str(error))
-    told = _LANCE_NUMBER.search(text)
-    number = int(told[1]) if told else error.errno or 0
+    """Message for a failed write: what, why, what to do about it, and the state of the table."""
+    text = _LANCE_SOURCE.sub("", str(error))
+    from_lance = _LANCE_ERRNO.search(text)
+    number = int(from_lance[1]) if from_lance else error.errno or 0
     reason = os.strerror(number) if number else " ".join(text.split())
-    where = "" if error.filename is None or told else f" at {error.filename}"
-    if number in _FULL:
-        advice = "make room there and run it again, it goes on from what is done"
+    where = "" if error.filename is None or from_lance else f" at {error.filename}"
+    if number in _NO_SPACE:
+        advice = "free some space and run the command again, it resumes where it stopped"
     else:
-        advice = "mend that or give another place for the clips table, and run it again"
+        advice = "fix this or choose another place for the clips table, and run the command again"
     return f"{uri} cannot be written: {reason}{where}; {advice} ({state})"

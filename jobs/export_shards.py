@@ -16,20 +16,20 @@ from portrait.storage.shards import export_shards
 
 @dataclass(frozen=True, kw_only=True)
 class ExportShards:
-    """Writes a clips table as WebDataset shards, for machines without Lance; `import_shards` reads them."""
+    """Writes a clips table as WebDataset shards, for machines without Lance; `import_shards` reads them back."""
 
     clips: str
     """The clips table, a folder or URI."""
     output: Path
     """A new folder for the shards and their index."""
     shard_megabytes: int = 256
-    """Size of a shard."""
+    """Size at which a new shard is started, in MiB."""
     splits: tuple[Literal["train", "val", "test"], ...] | None = None
-    """Only clips of these splits; all where not given."""
+    """Export only clips of these splits; all by default."""
 
 
 def main(config: ExportShards) -> int:
-    """Exports, says how many clips, and returns their number."""
+    """Exports the clips, and prints and returns how many there are."""
     if config.shard_megabytes < 1:
         raise ValueError(f"--shard-megabytes must be at least 1, got {config.shard_megabytes}")
     table = ClipTable.open(config.clips)

@@ -7,32 +7,33 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from data_prep.table_lock import exclusive
-from data_prep.target import check_place
+from data_prep.run_lock import exclusive
+from data_prep.runs import Runs
+from data_prep.target import check_writable
 from jobs import command_line
 from portrait.storage.shards import Imported, import_shards
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportShards:
-    """Adds the clips of shards that `export_shards` wrote to a clips table; those it has already are passed over."""
+    """Adds the clips of shards written by `export_shards` to a clips table; clips that it already has are skipped."""
 
     shards: str
-    """Their folder, or files or URLs with braces for many: https://host/clips-{000000..000041}.tar."""
+    """Folder with the shards, or a file or URL, with braces for several: https://host/clips-{000000..000041}.tar."""
     clips: str
-    """The clips table, a folder or URI; made where it is missing."""
+    """The clips table, a folder or URI; created if it does not exist."""
 
 
 def main(config: ImportShards) -> Imported:
-    """Imports and says how many clips are new."""
-    check_place(config.clips)
-    with exclusive(config.clips), tqdm(unit="clip", desc="importing", file=sys.stderr) as progress:
+    """Imports the clips and prints how many are new."""
+    check_writable(config.clips)
+    with exclusive(Runs(config.clips)), tqdm(unit="clip", desc="importing", file=sys.stderr) as progress:
         done = import_shards(
             config.shards, config.clips, progress=lambda count: progress.update(count - progress.n)
         )
     print(
         f"{config.clips} (version {done.table.version}, {done.table.num_rows} clips): added {done.added}, "
-        f"{done.known} were there"
+        f"{done.known} were there already"
     )
     return done
 

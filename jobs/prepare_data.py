@@ -8,13 +8,13 @@ from typing import Literal
 
 from data_prep.cut_settings import CutSettings
 from data_prep.filters import Filters
-from data_prep.ledger import open_filesystem, write_text
-from data_prep.pipeline import Survey, prepare, survey
+from data_prep.pipeline import prepare
+from data_prep.plan import Plan, make_plan
 from data_prep.report import Report
 from data_prep.report_page import page
 from data_prep.sources import PhotoSettings, Source, open_source
 from data_prep.splits import Splits
-from data_prep.target import GROWN, writing
+from data_prep.target import GROWN, open_filesystem, write_text, writing
 from jobs import command_line
 from portrait import cluster, presets, tracking
 from portrait.storage.clips import ClipTable
@@ -24,8 +24,8 @@ from portrait.storage.clips import ClipTable
 class PrepareData:
     """Turns videos of people talking into a table of portrait clips (25 frames/s, 16 kHz mono, at most 10 s).
 
-    What cannot be used (damaged, no sound, no face) is left out and listed at the end. Running it again adds only what
-    is new; a run that was killed goes on where it stopped.
+    Footage that cannot be used (damaged, no sound, no face) is rejected and listed at the end. Running it again adds
+    only new footage; a run that was killed is resumed where it stopped.
     """
 
     source: str
@@ -34,55 +34,56 @@ class PrepareData:
     addresses with braces), synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST] for embedded synthetic heads, or photos:FOLDER
     for talking heads made of the photographs in a folder."""
     preset: str = "tiny"
-    """Preset whose picture size and longest clip are used."""
+    """Preset that sets the frame size and the length of the longest clip."""
     output: Path | None = None
-    """Folder of the run; runs/PRESET where not given."""
+    """Folder of the run; defaults to runs/PRESET."""
     clips: str | None = None
-    """The clips table to write, a folder or URI; OUTPUT/clips.lance where not given."""
+    """The clips table to write, a folder or URI; defaults to OUTPUT/clips.lance."""
     identity_pattern: str | None = None
-    """Regular expression whose group names the person in a file's path below the folder, or in its name in a shard.
-    Without it the uppermost folder names the person, or the file's name where there are no folders."""
+    """Regular expression with a group that captures the identity from a file's path below the folder, or from its name
+    in a shard. By default the identity is the top-level folder, or the file name if there are no folders."""
     identities: Path | None = None
-    """CSV with the columns path (below the folder), identity, and split where it is fixed; other files are left out."""
+    """CSV with the columns path (relative to the folder), identity and optionally split; other files are skipped."""
     licence: str | None = None
-    """Licence of the footage, kept with every clip."""
+    """Licence of the footage, stored with every clip."""
     photos: PhotoSettings = field(default_factory=PhotoSettings)
     """How photographs become talking heads."""
     splits: Splits = field(default_factory=Splits)
-    """Shares of the identities held out."""
+    """Shares of the identities that are held out."""
     min_clip_seconds: float = 1.0
-    """Shorter footage is left out."""
+    """Shorter footage is rejected."""
     framing: Literal["portrait", "head"] = "portrait"
-    """What clips show: head and shoulders, or the head alone."""
+    """What clips show: head and shoulders, or the head only."""
     shot_threshold: float | None = 3.0
-    """A shot begins where a frame changes so many times as much as those around it; None looks for none."""
+    """A shot starts at a frame that changes this many times as much as the frames around it; None disables shot
+    detection."""
     detector: str | None = None
-    """ONNX file of a YuNet face detector; the embedded detector where not given."""
+    """ONNX file of a YuNet face detector; the embedded detector by default."""
     syncnet: str | None = None
-    """SyncNet's weights (syncnet_v2.model), which measure every clip's sync confidence and offset. Without them only
-    what VoxCeleb2's face tracks say is known."""
+    """SyncNet weights (syncnet_v2.model) to measure the sync confidence and offset of every clip. Without them both are
+    known only for VoxCeleb2 with its face tracks."""
     align_sound: bool = False
-    """Whether the sound is moved by the offset of the lips; needs --filters.min-sync-confidence (3 is usual) and
-    --filters.max-sync-offset (6 is usual)."""
+    """Whether to shift the sound by the measured offset so that it matches the lips; requires
+    --filters.min-sync-confidence (3 is usual) and --filters.max-sync-offset (6 is usual)."""
     filters: Filters = field(default_factory=Filters)
-    """Which clips are good enough."""
+    """Quality thresholds for clips."""
     dry_run: bool = False
-    """Only says what would be done."""
+    """Print what would be done, and write nothing."""
 
 
-def main(config: PrepareData) -> Report | Survey:
-    """Prepares the data and prints the summary; with --dry-run, what it would do."""
+def main(config: PrepareData) -> Report | Plan:
+    """Prepares the data and prints a summary; with --dry-run it only prints the plan."""
     if not config.dry_run:
         return ingest(config)
-    source, uri, settings = _settled(config)
-    plan = survey(source, uri, settings, config.splits)
+    source, uri, settings = _resolve(config)
+    plan = make_plan(source, uri, settings, config.splits)
     print(plan.text())
     return plan
 
 
 def ingest(config: PrepareData) -> Report:
-    """Prepares the data and prints the summary."""
-    source, uri, settings = _settled(config)
+    """Prepares the data, prints a summary and publishes the report."""
+    source, uri, settings = _resolve(config)
     report = prepare(source, uri, settings, config.splits)
     print(report.text())
     print(f"\nclips table: {uri} (version {report.table_version}, {report.table_rows} clips)")
@@ -91,7 +92,7 @@ def ingest(config: PrepareData) -> Report:
 
 
 def publish(config: PrepareData, uri: str, settings: CutSettings, report: Report) -> None:
-    """The page beside the table and in MLflow, with the figures."""
+    """Writes the report page beside the table, and logs it and the run's counts to MLflow."""
     path = f"{uri.rstrip('/')}.report.html"
     text = page(report, ClipTable.open(uri), settings.filters)
     filesystem, place = open_filesystem(path)
@@ -99,15 +100,15 @@ def publish(config: PrepareData, uri: str, settings: CutSettings, report: Report
         write_text(filesystem, place, text)
     params = {"source": config.source, "clips": uri, "cut_settings": settings.stored()}
     run = tracking.start_run("portrait", "prepare_data", params, output=_output(config))
-    figures = {
+    counts = {
         "files": report.files,
         "known": report.known,
         "duplicates": len(report.duplicates),
-        "left_out": len(report.rejects),
+        "rejects": len(report.rejects),
         "clips_added": len(report.clips),
         "table_clips": report.table_rows,
     }
-    run.log_metrics({f"data/{name}": float(value) for name, value in figures.items()}, report.table_version)
+    run.log_metrics({f"data/{name}": float(value) for name, value in counts.items()}, report.table_version)
     run.log_text(text, "report.html")
     run.finish()
     print(f"report: {path}")
@@ -117,8 +118,8 @@ def _output(config: PrepareData) -> Path:
     return config.output or Path("runs") / config.preset
 
 
-def _settled(config: PrepareData) -> tuple[Source, str, CutSettings]:
-    """Source, table and settings; Ray is connected."""
+def _resolve(config: PrepareData) -> tuple[Source, str, CutSettings]:
+    """The source, the URI of the table and the cut settings; also connects to Ray."""
     preset = presets.load(config.preset)
     settings = CutSettings(
         size=preset.video.size,

@@ -1,6 +1,6 @@
-"""Where footage comes from. A source is one short file: a class with a `name` and a `files()`; `open_source` finds it.
+"""Sources of footage. Each is a short file with a class that has a `name` and a method `files()`.
 
-To add one, write the class next to `folder.py` and give it a line in `open_source`.
+To add one, write the class next to `folder.py` and add it to `open_source`.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ def open_source(
     licence: str | None = None,
     photos: PhotoSettings = DEFAULT_PHOTOS,
 ) -> Source:
-    """The source that a command line names.
+    """The source that a command line asks for.
 
     Args:
         text: a folder (or one video file), `voxceleb2:FOLDER`, `hdtf:FOLDER`, `webdataset:SHARDS`,
             `photos:FOLDER` for talking heads made of photographs, or `synthetic:IDENTITIESxCLIPSxSECONDS[@FIRST]`.
         render_folder: where synthetic footage is rendered to.
         identity_pattern: see `FolderSource`.
-        identities: see `NamedByTable`; for folders.
-        licence: kept in every row's provenance.
+        identities: see `NamedByTable`; for folders only.
+        licence: licence of the footage, stored with every clip.
         photos: how photographs become talking heads.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: the text or the pattern is malformed, or two things say who is in a file.
+        FileNotFoundError: the folder does not exist.
+        ValueError: the text or the pattern is malformed, or more than one option names the identities.
     """
     names_people = text.startswith(("synthetic:", _VOXCELEB2, _HDTF, _PHOTOS))
     if identity_pattern is not None and (identities is not None or names_people):
         raise ValueError(
-            "an identity pattern is for folders and shards, and does not go with a table of identities"
+            "an identity pattern works for folders and shards only, and not together with a table of identities"
         )
     if identities is not None and (names_people or text.startswith(_WEBDATASET)):
-        raise ValueError(f"a table of identities is for folders: {text} knows its own")
+        raise ValueError(f"a table of identities works for folders only; {text} has identities of its own")
     own = {} if licence is None else {"licence": licence}
     if text.startswith("synthetic:"):
         return SyntheticSource.parse(text, render_folder)

@@ -1,4 +1,4 @@
-"""Files behind addresses that fsspec reads (http, s3, …), with the errors of files on a disk."""
+"""Files at paths or URLs that fsspec reads (http, s3, …), with the errors of local files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import fsspec
 
 @contextmanager
 def open_address(path: str) -> Iterator[BinaryIO]:
-    """A file here or behind an address, for reading anywhere in it.
+    """Opens a local file or a URL for reading, with random access.
 
     Raises:
-        OSError: it cannot be opened; reading raises it too, whatever the address's package raises.
-        ImportError: its kind of address needs another package; the error names it.
+        OSError: the file cannot be opened; later reads raise it too, whatever the underlying package raises.
+        ImportError: this kind of URL needs a package that is not installed; the error names it.
     """
     if "://" not in path:
         with Path(path).open("rb") as file:
             yield file
         return
-    # fsspec's own annotation says that this may be a list of files, which it is for open_files alone.
+    # By fsspec's annotation this may be a list of files, but only open_files returns one.
     opened = cast("Any", fsspec.open(path, "rb"))
-    file = _told_as_oserror(opened.open)
+    file = _raising_oserror(opened.open)
     try:
         yield cast("BinaryIO", _Remote(file))
     finally:
@@ -33,16 +33,16 @@ def open_address(path: str) -> Iterator[BinaryIO]:
 
 
 class _Remote(io.BufferedIOBase):
-    """A file of fsspec's: its packages raise errors of their own (`aiohttp.ClientError`, `botocore`'s)."""
+    """A file opened by fsspec, whose packages raise errors of their own (`aiohttp.ClientError`, for example)."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def read(self, size: int | None = -1) -> bytes:
-        return _told_as_oserror(self._file.read, -1 if size is None else size)
+        return _raising_oserror(self._file.read, -1 if size is None else size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return _told_as_oserror(self._file.seek, offset, whence)
+        return _raising_oserror(self._file.seek, offset, whence)
 
     def tell(self) -> int:
         return self._file.tell()
@@ -54,7 +54,7 @@ class _Remote(io.BufferedIOBase):
         return True
 
 
-def _told_as_oserror(work: Any, *arguments: Any) -> Any:
+def _raising_oserror(work: Any, *arguments: Any) -> Any:
     try:
         return work(*arguments)
     except (OSError, ImportError):

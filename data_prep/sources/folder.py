@@ -1,4 +1,4 @@
-"""Any folder of videos, however deep."""
+"""Any folder of videos, searched recursively."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ VIDEO_SUFFIXES = frozenset((
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSource:
-    """Every video file below a folder; other files are passed over, hidden ones too."""
+    """Every video file below a folder; hidden files and other files are skipped."""
 
     folder: Path
     """The folder, or a single video file."""
     identity_pattern: str | None = None
-    """Regular expression searched in a file's path below the folder (with /): its group `identity`, or else its first
-    group, names the person. None takes the uppermost folder a file lies in, or its stem where it lies in none."""
+    """Regular expression that is searched in a file's path below the folder (with /): its group `identity`, or else its
+    first group, is the identity. None takes the top-level folder of a file, or its stem if it is in none."""
     licence: str | None = None
     """Licence of the footage."""
 
@@ -40,11 +40,11 @@ class FolderSource:
         paths = _videos(self.folder) if self.folder.is_dir() else [self.folder]
         if not paths:
             known = ", ".join(sorted(VIDEO_SUFFIXES))
-            raise ValueError(f"{self.folder} holds no video file ({known})")
+            raise ValueError(f"{self.folder} contains no video files ({known})")
         pattern = compiled_pattern(self.identity_pattern)
         return [
             Footage(
-                # Not what a link leads to: names, and what lies beside, are the collection's own.
+                # Links are not resolved: names and neighbouring files are those of the collection.
                 path=str(path.absolute()),
                 identity=identity_in_path(path.relative_to(root), pattern),
                 source=self.name,
@@ -58,7 +58,7 @@ def _videos(folder: Path) -> list[Path]:
     found: list[Path] = []
     walked: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        # A link may lead back to where the walk has been.
+        # A link may lead back to a folder that has been visited.
         if os.path.realpath(parent) in walked:
             folders[:] = []
             continue
@@ -73,32 +73,32 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def compiled_pattern(text: str | None) -> re.Pattern[str] | None:
-    """An identity pattern, ready to be searched.
+    """Compiles an identity pattern.
 
     Raises:
-        ValueError: it is no regular expression, or has no group.
+        ValueError: it is not a regular expression, or has no group.
     """
     if text is None:
         return None
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise ValueError(f"identity pattern {text!r} is no regular expression: {error}") from error
+        raise ValueError(f"identity pattern {text!r} is not a regular expression: {error}") from error
     if not pattern.groups:
         raise ValueError(f"identity pattern {text!r} needs a group, as in '^(id[0-9]+)'")
     return pattern
 
 
 def identity_in_path(path: PurePath, pattern: re.Pattern[str] | None) -> str:
-    """Who a file's path, below its collection's folder, says is in it; see `FolderSource.identity_pattern`.
+    """The identity by a file's path below its collection's folder; see `FolderSource.identity_pattern`.
 
     Raises:
-        ValueError: the pattern finds no one.
+        ValueError: the pattern does not match, or captures nothing.
     """
     if pattern is None:
         return path.parts[0] if len(path.parts) > 1 else path.stem
     match = pattern.search(path.as_posix())
     identity = match and (match.group("identity") if "identity" in pattern.groupindex else match.group(1))
     if not identity:
-        raise ValueError(f"identity pattern {pattern.pattern!r} finds no one in {path.as_posix()!r}")
+        raise ValueError(f"identity pattern {pattern.pattern!r} captures no identity in {path.as_posix()!r}")
     return identity

@@ -1,4 +1,4 @@
-"""What a source gives: footage, each piece with the person in it."""
+"""What a source yields: pieces of footage, each with the identity of the person in it."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ class Footage:
     """A file of raw footage, or a part of one."""
 
     path: str
-    """The file, or the archive that it lies in: a path, or an address that fsspec reads (http, s3, …)."""
+    """The file, or the archive that contains it: a path, or a URL that fsspec reads (http, s3, …)."""
     identity: str
-    """Who is in it: clips of one identity fall into one split."""
+    """The person in it; all clips of an identity are in the same split."""
     source: str
     """Name of the collection."""
     licence: str | None = None
-    """Its licence, where known."""
+    """Its licence, if known."""
     split: str | None = None
-    """The split that its collection puts the person into; None leaves that to the run."""
+    """The split that the collection prescribes for the person; None if it is to be drawn."""
     may_test: bool = True
-    """Whether the person may be drawn into the test split: not where the collection has a test set of its own."""
+    """Whether the person may be drawn into the test split; False if the collection has a test set of its own."""
     member: str | None = None
-    """Its name in the archive, where it lies in one …"""
+    """Its name in the archive, if it is in one …"""
     offset: int = 0
-    """… its first byte there …"""
+    """… the position of its first byte there …"""
     size: int | None = None
-    """… and its bytes."""
+    """… and its size in bytes."""
     start_s: float = 0.0
-    """Where the part that is wanted begins, in seconds of the file."""
+    """Start of the wanted part, in seconds of the file."""
     end_s: float | None = None
-    """Where it ends; None for the file's end."""
+    """End of the wanted part; None for the end of the file."""
     region: tuple[int, int, int, int] | None = None
-    """(x, y, width, height) in pixels of the picture in which the person is; None for anywhere."""
+    """(x, y, width, height) of the region that contains the person, in pixels; None for the whole frame."""
     problem: str | None = None
-    """What is known to be wrong with it, for which it is left out."""
+    """A known defect, for which the file is rejected."""
     sync_confidence: float | None = None
-    """How sure a SyncNet was of `sync_offset`, where the collection says."""
+    """SyncNet's confidence in `sync_offset`, if the collection provides it."""
     sync_offset: int | None = None
-    """Frames by which the lips are late, where the collection says."""
+    """Frames by which the lips lag behind the sound, if the collection provides it."""
 
     @property
     def label(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return self.path if self.member is None else f"{self.path}: {self.member}"
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file on this machine, that a decoder can open itself."""
+        """Whether it is a local file, which a decoder can open by its path."""
         return self.member is None and "://" not in self.path
 
     def media(self) -> str | bytes:
-        """What a decoder opens: the path, or the content where it is not a file of its own.
+        """What to pass to a decoder: the path, or the content if it is not a local file.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the content cannot be read.
         """
         return self.path if self.is_file else self._content()
 
@@ -69,14 +69,14 @@ class Footage:
             file.seek(self.offset)
             content = file.read(-1 if self.size is None else self.size)
         if self.size is not None and len(content) < self.size:
-            raise OSError(f"{self.path} breaks off: {len(content)} bytes instead of {self.size}")
+            raise OSError(f"{self.path} is truncated: got {len(content)} bytes, expected {self.size}")
         return content
 
     def content_hash(self) -> str:
-        """SHA-256 of the file; of a part of one, of that together with which part it is.
+        """SHA-256 of the file's content and, for a part of a file, of the times and region of the part.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         if self.is_file:
             state = Path(self.path).stat()
@@ -88,15 +88,15 @@ class Footage:
         return digest.hexdigest()
 
     def bytes_on_disk(self) -> int:
-        """Size of the file; of a part of one too, and of an address only where it is known."""
+        """Size of the whole file; 0 for a URL of unknown size."""
         if self.size is not None:
             return self.size
         return Path(self.path).stat().st_size if self.is_file else 0
 
 
 @lru_cache(maxsize=8)
-def _file_digest(path: str, mtime_ns: int, size: int) -> Any:  # noqa: ARG001 - a file that changes is read anew
-    """SHA-256 of a file, read once for all the parts of it."""
+def _file_digest(path: str, mtime_ns: int, size: int) -> Any:  # noqa: ARG001 - a changed file is read again
+    """SHA-256 of a file, read once for all its parts."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256")
 
@@ -106,14 +106,14 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What the table's `source` column says."""
+        """Value of the table's `source` column."""
         ...
 
     def files(self) -> list[Footage]:
         """All footage in a fixed order; called once, with Ray connected.
 
         Raises:
-            FileNotFoundError: the collection is not there.
-            ValueError: it is empty or malformed.
+            FileNotFoundError: the collection does not exist.
+            ValueError: the collection is empty or malformed.
         """
         ...

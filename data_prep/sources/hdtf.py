@@ -1,8 +1,8 @@
-"""HDTF (Zhang et al., 2021): local videos of its collection, cut as its annotation files say.
+"""HDTF (Zhang et al., 2021): local videos of the collection, cut by its annotation files.
 
 The annotations are those of the authors' repository: `RD_annotion_time.txt` ("Radio1.mp4 00:20-01:35 …", a time span
-for each part of a video) and `RD_crop_wh.txt` ("Radio1_0.mp4 466 535 0 535", part by part where the face is: left,
-width, top, height), the same for WDA and WRA. They and the videos, under those names, lie anywhere in one folder.
+for each part of a video) and `RD_crop_wh.txt` ("Radio1_0.mp4 466 535 0 535", the face of each part: left, width, top,
+height), likewise for WDA and WRA. They and the videos, with those names, are anywhere in one folder.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ _SPAN = re.compile(r"(?:(\d+):)?(\d+):(\d+)-(?:(\d+):)?(\d+):(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class HDTFSource:
-    """Every annotated part of a video that is there; videos that were not downloaded are passed over.
+    """Every annotated part of the videos that exist; videos that were not downloaded are skipped.
 
-    A person is the video's name without its number: BenCardin0 and BenCardin1 are one man, and fall into one split.
+    The identity is the video's name without its number: BenCardin0 and BenCardin1 are the same man.
     """
 
     folder: Path
-    """Annotations and videos."""
+    """Folder with the annotations and the videos."""
     licence: str | None = "videos belong to their authors"
-    """Kept in every row's provenance."""
+    """Licence of the footage, stored with every clip."""
 
     @property
     def name(self) -> str:
         return "hdtf"
 
     def files(self) -> list[Footage]:
-        """The parts, in the annotations' order.
+        """The parts, in the order of the annotations.
 
         Raises:
-            FileNotFoundError: there is no such folder, or no annotation in it.
-            ValueError: a line is malformed, or none of the annotated videos is there.
+            FileNotFoundError: the folder does not exist or contains no annotations.
+            ValueError: a line is malformed, or none of the annotated videos exists.
         """
         videos = {Path(file.path).stem: file.path for file in FolderSource(folder=self.folder).files()}
         times = [path for path in (self._table(subset, _TIMES) for subset in SUBSETS) if path]
         if not times:
             raise FileNotFoundError(
-                f"{self.folder} has no annotations of HDTF: expected {SUBSETS[0]}_{_TIMES}.txt or another subset's"
+                f"{self.folder} contains no HDTF annotations; expected {SUBSETS[0]}_{_TIMES}.txt or another subset's"
             )
         regions = {name: region for subset in SUBSETS for name, region in self._regions(subset)}
         found = [
@@ -67,12 +67,12 @@ class HDTFSource:
         ]
         if not found:
             raise ValueError(
-                f"{self.folder}: none of its {len(videos)} videos is named as in HDTF's annotations"
+                f"{self.folder}: none of the {len(videos)} videos has a name from HDTF's annotations"
             )
         return found
 
     def _table(self, subset: str, what: str) -> Path | None:
-        """An annotation file, wherever in the folder it is."""
+        """An annotation file, anywhere in the folder."""
         return next(iter(sorted(self.folder.rglob(f"{subset}_{what}.txt"))), None)
 
     def _regions(self, subset: str) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
@@ -96,13 +96,13 @@ def _spans(path: Path) -> Iterator[tuple[str, list[tuple[float, float]]]]:
             start = 3600 * hours + 60 * minutes + seconds
             end = 3600 * to_hours + 60 * to_minutes + to_seconds
             if end <= start:
-                raise ValueError(f"{path} line {line}: the span {text} ends before it begins")
+                raise ValueError(f"{path} line {line}: the span {text} ends before it starts")
             spans.append((float(start), float(end)))
         yield name.removesuffix(".mp4"), spans
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line's number, its fields) of every line that is not empty."""
+    """Yields (line number, fields) for every line that is not empty."""
     for number, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if text.strip():
             yield number, text.split()

@@ -1,7 +1,7 @@
-"""VoxCeleb2 as it is unpacked: ROOT/[dev|test/][mp4/]idNNNNN/VIDEO/UTTERANCE.mp4, with or without its metadata.
+"""VoxCeleb2 as unpacked: ROOT/[dev|test/][mp4/]idNNNNN/VIDEO/UTTERANCE.mp4, with or without its metadata.
 
-Where its face tracks lie beside the videos (…/txt/idNNNNN/VIDEO/UTTERANCE.txt), what they say of the lips' offset from
-the sound and a SyncNet's confidence in it becomes the clips' columns.
+If its face tracks are beside the videos (…/txt/idNNNNN/VIDEO/UTTERANCE.txt), the sync offset that they state and
+SyncNet's confidence in it become columns of the clips.
 """
 
 from __future__ import annotations
@@ -18,35 +18,33 @@ from data_prep.sources.footage import Footage
 _PERSON = re.compile(r"/(?P<identity>id[0-9]{5})/[^/]+/[^/]+$")
 _META = "vox2_meta.csv"
 _HEAD = re.compile(r"^(Offset|ASD Conf)\s*:\s*([-+]?[0-9]{1,6}(?:\.[0-9]*)?)(?=\s|$)", re.MULTILINE)
-"""Of a face track: frames between lips and sound, and the confidence of the SyncNet that said so."""
+"""Header lines of a face track: the offset between lips and sound in frames, and SyncNet's confidence in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoxCeleb2Source:
-    """Every utterance; who is in VoxCeleb2's own test set is in the test split and nobody else, so that figures can be
-    compared.
+    """Every utterance. The test split is exactly VoxCeleb2's own test set, so that results can be compared.
 
-    The set is known from `vox2_meta.csv` in the root, or else from the folder above the identities', `dev` or `test`;
-    where neither says, everyone's split is drawn.
+    The set is read from `vox2_meta.csv` in the root or, without that, from the folder above the identities, `dev` or
+    `test`; without either, splits are drawn.
     """
 
     folder: Path
-    """The root."""
+    """The root folder."""
     licence: str | None = "CC BY-SA 4.0 (metadata); videos belong to their authors"
-    """Kept in every row's provenance."""
+    """Licence of the footage, stored with every clip."""
 
     @property
     def name(self) -> str:
         return "voxceleb2"
 
     def files(self) -> list[Footage]:
-        """Every utterance, in the paths' order.
+        """Every utterance, in the order of the paths.
 
         Raises:
-            FileNotFoundError: there is no such folder.
-            ValueError: it holds no video in VoxCeleb2's layout, or its metadata is not VoxCeleb2's.
+            FileNotFoundError: the folder does not exist.
+            ValueError: it contains no video in VoxCeleb2's layout, or the metadata has another format.
         """
-        # The folder's own walk finds the files; whose they are is read from their paths here.
         listed = FolderSource(folder=self.folder, licence=self.licence).files()
         of_test = self._test_identities()
         files = []
@@ -56,7 +54,7 @@ class VoxCeleb2Source:
             if match is None:
                 continue
             identity = match["identity"]
-            # Where the set is known nobody else becomes a test person: figures would be of other people than others'.
+            # If the test set is known nobody else may be in it: results would be of other people than published ones.
             known = of_test is not None or _set_folder(path) in ("dev", "test")
             is_test = identity in of_test if of_test is not None else _set_folder(path) == "test"
             files.append(
@@ -72,12 +70,12 @@ class VoxCeleb2Source:
             )
         if not files:
             raise ValueError(
-                f"{self.folder}: none of its {len(listed)} videos lies at idNNNNN/VIDEO/UTTERANCE.mp4 as in VoxCeleb2"
+                f"{self.folder}: none of the {len(listed)} videos has VoxCeleb2's layout idNNNNN/VIDEO/UTTERANCE.mp4"
             )
         return files
 
     def _test_identities(self) -> set[str] | None:
-        """Those that the metadata puts into the test set; None without metadata."""
+        """The identities of the test set by the metadata; None without metadata."""
         path = self.folder / _META
         if not path.is_file():
             return None
@@ -86,20 +84,20 @@ class VoxCeleb2Source:
         has_people = any(re.fullmatch("id[0-9]{5}", row[0]) for row in rows)
         if not has_people or "Set" not in rows[0]:
             raise ValueError(
-                f"{path} is not VoxCeleb2's metadata: a column 'Set' and identities id00012 … are expected"
+                f"{path} is not VoxCeleb2's metadata; expected a column 'Set' and identities such as id00012"
             )
         column = rows[0].index("Set")
         return {row[0] for row in rows[1:] if len(row) > column and row[column] == "test"}
 
 
 def _set_folder(utterance: Path) -> str:
-    """`dev` or `test` of …/test/mp4/idNNNNN/VIDEO/UTTERANCE.mp4, whether or not `mp4` is there."""
+    """`dev` or `test` of …/test/mp4/idNNNNN/VIDEO/UTTERANCE.mp4, with or without the folder `mp4`."""
     above = utterance.parents[2]
     return above.parent.name if above.name in ("mp4", "aac", "m4a") else above.name
 
 
 def _sync(utterance: Path) -> dict[str, Any]:
-    """Lips and sound by the face track of …/mp4/idNNNNN/VIDEO/UTTERANCE.mp4; nothing without one."""
+    """Sync offset and confidence by the face track of …/mp4/idNNNNN/VIDEO/UTTERANCE.mp4; empty without one."""
     parts = utterance.with_suffix(".txt").parts
     below = utterance.parents[2]
     places = [

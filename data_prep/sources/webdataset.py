@@ -1,8 +1,7 @@
-"""WebDataset shards of raw footage: tar files, local or behind an address that fsspec reads (http, s3, …).
+"""WebDataset shards of raw footage: tar files, local or at a URL that fsspec reads (http, s3, …).
 
-A sample is what has the same name up to its first point: a video and, if there is one, a `.json` with its `identity`,
-and with its `split` and `licence` where known. Shards are not unpacked: their headers are read once, and a video when
-its turn comes.
+A sample consists of the files with the same name up to the first dot: a video and, optionally, a `.json` file with its
+`identity`, `split` and `licence`. Shards are not unpacked: their headers are read once, and each video when it is cut.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ from portrait.storage.clips import SPLITS
 
 @dataclass(frozen=True, kw_only=True)
 class WebDatasetSource:
-    """Every sample with a video in it."""
+    """Every sample that has a video."""
 
     shards: str
-    """A folder with .tar files, one of them, or a pattern with braces: `s3://bucket/raw-{000..099}.tar`."""
+    """A folder with .tar files, a single one, or a pattern with braces: `s3://bucket/raw-{000..099}.tar`."""
     identity_pattern: str | None = None
-    """See `FolderSource`; searched in a sample's name. A sample's own JSON comes first."""
+    """See `FolderSource`; searched in the names of samples whose JSON does not state an identity."""
     licence: str | None = None
-    """Licence of the footage where a sample does not say its own."""
+    """Licence of samples whose JSON does not state one."""
 
     @property
     def name(self) -> str:
-        """The folder's or the bucket's."""
+        """Name of the folder or bucket that contains the shards."""
         return self._paths()[0].rpartition("/")[0].rpartition("/")[2] or "webdataset"
 
     def files(self) -> list[Footage]:
-        """The samples, in the shards' order.
+        """The samples, in the order of the shards.
 
-        A shard that breaks off or can't be read is footage with a problem, and so is a sample with a malformed JSON.
+        A shard that is truncated or cannot be read yields footage with a `problem`, as does a sample with invalid JSON.
 
         Raises:
-            FileNotFoundError: no shard there.
-            ValueError: no sample has a video, or the shards hold clips that were prepared already.
+            FileNotFoundError: there are no shards.
+            ValueError: no sample has a video, or the shards contain clips that are prepared already.
         """
         pattern, name = compiled_pattern(self.identity_pattern), self.name
         found: list[Footage] = []
@@ -59,8 +58,8 @@ class WebDatasetSource:
                 samples, problem, prepared = ray.get(result)
                 if prepared:
                     raise ValueError(
-                        f"{path} holds clips that were prepared already, sound apart from pictures: "
-                        "python -m jobs.import_shards takes them"
+                        f"{path} contains prepared clips (video and sound in separate files); import them with "
+                        "python -m jobs.import_shards"
                     )
                 if problem:
                     problems.append(Footage(path=path, identity="", source=name, problem=problem))
@@ -95,13 +94,16 @@ class WebDatasetSource:
         )
         missing = next((path for path in local if not path.is_file()), None)
         if missing is not None or not local:
-            raise FileNotFoundError(f"no shards at {missing or self.shards}: expected .tar files")
+            raise FileNotFoundError(f"no shards at {missing or self.shards}; expected .tar files")
         return [str(path.resolve()) for path in local]
 
 
 def _index(path: str) -> tuple[list[dict[str, Any]], str, bool]:
-    """Where the videos of a shard lie in it, with what its JSON says; what is wrong with the shard; and whether it
-    holds prepared clips.
+    """Reads the headers of a shard.
+
+    Returns:
+        Its videos with their positions and what their JSON says; what is wrong with the shard, or an empty string; and
+        whether it contains prepared clips.
     """
     samples: list[dict[str, Any]] = []
     said: dict[str, dict[str, Any]] = {}
@@ -124,18 +126,19 @@ def _index(path: str) -> tuple[list[dict[str, Any]], str, bool]:
                 elif suffix == ".flac":
                     return [], "", True
     except (tarfile.TarError, OSError, ImportError) as error:
-        problem = f"cannot be read as an uncompressed tar file from here on: {' '.join(str(error).split())}"
+        problem = f"cannot be read any further, damaged or not an uncompressed tar file: {' '.join(str(error).split())}"
     return [{**sample, "said": _of_sample(sample["member"], said)} for sample in samples], problem, False
 
 
 def _of_sample(member: str, said: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What is said of a video: under its name, or under its sample's, which ends at the first point."""
+    """The JSON of a video: the one with its name, or the one of its sample."""
     return said.get(member.rpartition(".")[0]) or said.get(_split(member)[0], {})
 
 
 def _split(name: str) -> tuple[str, str]:
-    """(key, suffix) of a member as WebDataset means them: all of a file's name from its first point on is suffix. A
-    JSON's key ends at its last point, so that it may be of one of several videos.
+    """(key, suffix) of a member; the suffix starts at the first dot of the file name, as in WebDataset.
+
+    The key of a JSON file ends at its last dot, so that it may belong to one of several videos.
     """
     folder, _, file = name.rpartition("/")
     if file.lower().endswith(".json"):
@@ -145,13 +148,13 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _said(file: Any) -> dict[str, Any]:
-    """A sample's JSON, or what is wrong with it as its `problem`."""
+    """The JSON of a sample, or its `problem` if it is malformed."""
     try:
         said = json.load(file)
     except ValueError as error:
-        return {"problem": f"its JSON is none ({error})"}
+        return {"problem": f"invalid JSON ({error})"}
     if not isinstance(said, dict):
-        return {"problem": "its JSON is no object with identity, split or licence"}
+        return {"problem": "the JSON is not an object with identity, split or licence"}
     if said.get("split") not in (None, *SPLITS):
-        return {"problem": f"its JSON says split {said['split']!r}, expected {', '.join(SPLITS)}"}
+        return {"problem": f"the JSON has split {said['split']!r}, expected {', '.join(SPLITS)}"}
     return {name: said.get(name) for name in ("identity", "split", "licence")}

@@ -30,8 +30,8 @@ import torch
 from tqdm import tqdm
 
 from data_prep import quality
+from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.cutting import cut_file
 from data_prep.rejects import Reject
 from data_prep.shots import ShotDetector
 from data_prep.sources import FolderSource, Footage

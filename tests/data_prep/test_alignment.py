@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.cutting import cut_file
 from data_prep.sources import Footage
 from portrait.media.audio import decode_flac
 from portrait.storage.clip_windows import ClipWindows

@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.cutting import cut_file
 from data_prep.pipeline import prepare
 from data_prep.report import Report
 from data_prep.sources import FolderSource, Footage
@@ -215,7 +215,7 @@ class Maker:
             data = self.film(".mp4", number % 4, options={"movie_timescale": str(1000 + number)})
             self.put(name, data, Case(fate="kept", person=number % 4))
 
-        unnamed = Case(fate="left out", words="^its name is not UTF-8: rename it$")
+        unnamed = Case(fate="left out", words="^the file name is not valid UTF-8; rename the file$")
         self.put(b"not \xff\xfe text.mp4", self.film(".mp4", sound_codec="ac3", rate=48_000), unnamed)
         (self._folder / "dead link.mp4").symlink_to("gone.mp4")
         self._add("dead link.mp4", Case(fate="left out", words="^cannot be read: No such file"))
@@ -335,8 +335,8 @@ def check_report(cases: Files, films: list[SyntheticClip], report: Report, uri: 
     assert not wrong, "\n".join(wrong)
     assert report.duplicates == ()
     assert len({row["clip_id"] for row in rows}) == len(rows)
-    lines = Path(report.rejects_path).read_text().splitlines()
-    assert len([json.loads(line) for line in lines]) == len(report.rejects)
+    lines = [json.loads(line) for line in Path(report.rejects_path).read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["started", *["rejected"] * len(report.rejects), "committed"]
 
 
 def cut(folder: Path, name: str) -> int:

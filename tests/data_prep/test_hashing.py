@@ -19,7 +19,7 @@ def test_what_is_no_readable_file_is_named_and_stops_nothing(tmp_path, ray_sessi
         ("a film.mp4", hashlib.sha256(b"film").hexdigest())
     ]
     assert {Path(reject.path).name: reject.reason for reject in rejects} == {
-        "not \N{REPLACEMENT CHARACTER} text.mp4": "its name is not UTF-8: rename it",
+        "not \N{REPLACEMENT CHARACTER} text.mp4": "the file name is not valid UTF-8; rename the file",
         "link.mp4": "cannot be read: No such file or directory",
         "pipe.mp4": "cannot be read: not a regular file",
     }
@@ -29,7 +29,7 @@ def test_a_folder_of_nothing_but_unreadable_names(tmp_path, ray_session):
     (tmp_path / os.fsdecode(b"\xff.mp4")).touch()
     hashed, (reject,) = hash_files(FolderSource(folder=tmp_path).files())
     assert hashed == []
-    assert reject.reason == "its name is not UTF-8: rename it"
+    assert reject.reason == "the file name is not valid UTF-8; rename the file"
 
 
 @pytest.mark.parametrize("known", ["original", "copy"])

@@ -39,13 +39,15 @@ def test_every_part_of_a_video_that_is_there(tmp_path):
 
 def test_no_annotations_no_videos_and_lines_that_say_nothing(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x")
-    with pytest.raises(FileNotFoundError, match=r"no annotations of HDTF: expected RD_annotion_time\.txt"):
+    with pytest.raises(
+        FileNotFoundError, match=r"contains no HDTF annotations; expected RD_annotion_time\.txt"
+    ):
         HDTFSource(folder=tmp_path).files()
     folder = collection(tmp_path, "else.mp4")
-    with pytest.raises(ValueError, match="none of its 2 videos is named as in HDTF's annotations"):
+    with pytest.raises(ValueError, match="none of the 2 videos has a name from HDTF's annotations"):
         HDTFSource(folder=folder).files()
     times = folder / "HDTF_dataset" / "RD_annotion_time.txt"
-    for text, message in (("00:30", "line 1: expected time spans"), ("00:30-00:10", "ends before it begins")):
+    for text, message in (("00:30", "line 1: expected time spans"), ("00:30-00:10", "ends before it starts")):
         times.write_text(f"Radio11.mp4 {text}\n")
         with pytest.raises(ValueError, match=message):
             HDTFSource(folder=folder).files()

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import ray
 
+from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.cutting import cut_file
-from data_prep.pipeline import prepare, survey
+from data_prep.pipeline import prepare
+from data_prep.plan import make_plan
 from data_prep.sources import FolderSource, HDTFSource, open_source
 from data_prep.splits import Splits
 from portrait.media.mp4 import write_mp4
@@ -57,20 +58,23 @@ def test_rejects_are_counted_listed_and_do_not_stop_the_run(footage, tmp_path):
         "cut off.mp4",
         "blank.mp4",
     }
-    lines = (tmp_path / "out" / "clips.lance.rejects.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in Path(report.rejects_path).read_text().splitlines()]
     (repeated,) = report.duplicates
-    pair = (repeated.path, repeated.reason.removeprefix("repeats "))
+    pair = (repeated.path, repeated.reason.removeprefix("duplicate of "))
     assert {Path(path).name for path in pair} == {"ann.mp4", "copy of ann.mp4"}
-    left_out = (*report.rejects, repeated)
-    assert [json.loads(line)["path"] for line in lines] == [reject.path for reject in left_out]
-    for reject in left_out:
+    rejects = (*report.rejects, repeated)
+    rejected = [line["path"] for line in lines if line["event"] == "rejected"]
+    assert rejected == [reject.path for reject in rejects]
+    assert lines[0]["event"] == "started"
+    assert lines[-1] == {"event": "committed", "files": 7, "known": 0, "clips": 3}
+    for reject in rejects:
         assert f"  {reject}" in report.text()
     assert "added 3 clips of 3 identities" in report.text()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "clips.lance",
-        "clips.lance.left_out",
-        "clips.lance.rejects.jsonl",
+        "clips.lance.runs",
     ]
+    assert Path(report.rejects_path).parent == tmp_path / "out" / "clips.lance.runs"
 
 
 def test_again_adds_nothing_and_growth_only_what_is_new(footage, tmp_path):
@@ -94,12 +98,12 @@ def test_what_gave_no_clip_is_not_cut_again_but_what_could_not_be_read_is(footag
     folder, uri = footage(2), tmp_path / "clips.lance"
     (folder / "cem.mp4").write_bytes(b"no video at all")
     assert [reject.path.rpartition("/")[2] for reject in run(folder, uri).rejects] == ["cem.mp4"]
-    plan = survey(FolderSource(folder=folder), str(uri), SETTINGS, Splits())
+    plan = make_plan(FolderSource(folder=folder), str(uri), SETTINGS, Splits())
     assert (plan.known, plan.todo) == (3, ())
     again = run(folder, uri)
     assert (again.known, again.rejects, again.table_rows) == (3, (), 2)
-    # Other settings may make something of it, and whoever removes the file has it tried again.
-    (tmp_path / "clips.lance.left_out").unlink()
+    # Whoever removes the record has it tried again.
+    shutil.rmtree(tmp_path / "clips.lance.runs")
     assert len(run(folder, uri).rejects) == 1
     # What is only out of reach for the moment is no matter of its content.
     monkeypatch.setattr(
@@ -107,14 +111,14 @@ def test_what_gave_no_clip_is_not_cut_again_but_what_could_not_be_read_is(footag
     )
     footage_ = FolderSource(folder=folder).files()[0]
     rows, (reject,) = cut_file(footage_, "c", "train", SETTINGS)
-    assert (rows, reject.again, reject.reason) == ([], True, "away")
+    assert (rows, reject.retry, reject.reason) == ([], True, "away")
 
 
 def test_a_table_of_another_size_is_refused(footage, tmp_path):
     uri = tmp_path / "clips.lance"
     run(footage(1), uri)
     with pytest.raises(
-        ValueError, match="holds clips cut with size=64, this run has size=32: give another table"
+        ValueError, match="holds clips cut with size=64, but this run has size=32: use another table"
     ):
         run(footage(1), uri, replace(SETTINGS, size=32))
 
@@ -130,7 +134,7 @@ def test_a_table_that_was_cut_with_settings_yet_unknown_is_refused_by_name(foota
     ):
         text = json.dumps({**stored, **later})
         dataset.replace_schema_metadata({"cut_settings": text})
-        with pytest.raises(ValueError, match=f"clips cut with {name}, this run has .*=None"):
+        with pytest.raises(ValueError, match=f"clips cut with {name}, but this run has .*=None"):
             run(footage(1), uri)
 
 
@@ -139,7 +143,7 @@ def test_nothing_ingested_is_an_error_and_leaves_nothing(tmp_path):
     folder.mkdir()
     (folder / "text.mp4").write_text("no video")
     with pytest.raises(
-        ValueError, match=r"nothing could be ingested of 1 files: .*text\.mp4: not a readable video"
+        ValueError, match=r"none of the 1 files gave a clip: .*text\.mp4: not a readable video"
     ):
         run(folder, tmp_path / "clips.lance")
     assert [path.name for path in tmp_path.iterdir()] == ["bad"]
@@ -159,10 +163,10 @@ def test_when_only_held_out_people_are_left_one_of_them_trains(footage, tmp_path
 def test_an_unwritable_table_is_a_clear_error(footage, tmp_path):
     (tmp_path / "clips.lance").mkdir()
     (tmp_path / "clips.lance" / "data").write_text("a file where Lance wants its folder")
-    with pytest.raises(ValueError, match=r"clips\.lance cannot be written: .*the table is as it was before"):
+    with pytest.raises(ValueError, match=r"clips\.lance cannot be written: .*the table is unchanged"):
         run(footage(1), tmp_path / "clips.lance")
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="file is a file, expected a folder"):
+    with pytest.raises(ValueError, match="file is a file; expected a folder"):
         run(footage(1), tmp_path / "file")
 
 
@@ -171,9 +175,10 @@ KILLED_DRIVER = """
 import os, signal, sys
 from pathlib import Path
 import ray
-from data_prep import pipeline
+from data_prep import commit, cut
 from data_prep.cut_settings import CutSettings
-from data_prep.sources import FolderSource, HDTFSource, open_source
+from data_prep.pipeline import prepare
+from data_prep.sources import FolderSource
 from data_prep.splits import Splits
 
 def die(*args, **kwargs):
@@ -182,17 +187,17 @@ def die(*args, **kwargs):
 address, folder, uri, moment = sys.argv[1:]
 ray.init(address=address, log_to_driver=False)
 if moment == "first file":
-    advance = pipeline.ProgressLine.advance
+    advance = cut.ProgressLine.advance
     def advance_and_die(self, *args, **kwargs):
         advance(self, *args, **kwargs)
         if self._label == "cutting clips":
             die()
-    pipeline.ProgressLine.advance = advance_and_die
+    cut.ProgressLine.advance = advance_and_die
 elif moment == "before commit":
-    pipeline._commit = die
+    commit._commit = die
 else:
-    pipeline._keep_someone_for_training = die
-pipeline.prepare(FolderSource(folder=Path(folder)), uri, CutSettings(size=64), Splits())
+    commit._keep_someone_for_training = die
+prepare(FolderSource(folder=Path(folder)), uri, CutSettings(size=64), Splits())
 """
 
 
@@ -227,7 +232,7 @@ def test_a_killed_run_goes_on_without_duplicates_or_loss(footage, tmp_path, mome
         {row["identity"]: row["split"] for row in ClipTable.open(str(table)).rows()} for table in (uri, fresh)
     ]
     assert splits[0] == splits[1]
-    assert not (tmp_path / "clips.lance.ingest").exists()
+    assert [path.suffix for path in (tmp_path / "clips.lance.runs").iterdir()] == [".jsonl"]
 
 
 def test_a_collections_own_split_is_kept(footage, tmp_path):
@@ -252,7 +257,7 @@ def test_who_was_trained_on_does_not_become_a_test(footage, tmp_path):
     run(folder, uri)
     (folder / "people.csv").write_text("path,identity,split\nann.mp4,ann,test\n")
     source = open_source(str(folder), render_folder=tmp_path, identities=folder / "people.csv")
-    with pytest.raises(ValueError, match="ann is in split train of the table, the source says test"):
+    with pytest.raises(ValueError, match="ann is in split train of the table, but the source says test"):
         prepare(source, str(uri), SETTINGS, Splits())
 
 
@@ -268,10 +273,10 @@ def test_a_survey_says_what_a_run_does_and_writes_nothing(footage, tmp_path):
     folder = footage(4)
     shutil.copy(folder / "dora.mp4", folder / "dora again.mp4")
     before = sorted(str(path) for path in tmp_path.rglob("*"))
-    plan = survey(FolderSource(folder=folder), str(uri), SETTINGS, Splits())
+    plan = make_plan(FolderSource(folder=folder), str(uri), SETTINGS, Splits())
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
     assert (plan.files, plan.known, len(plan.duplicates)) == (5, 2, 1)
-    assert "2 known before, 1 repeated, 0 unreadable, 2 to be cut" in plan.text()
+    assert "2 already known, 1 duplicates, 0 unreadable, 2 to cut" in plan.text()
     assert plan.new == {"cem", "dora again"}  # the copy comes first
 
     report = run(folder, uri)
@@ -281,7 +286,7 @@ def test_a_survey_says_what_a_run_does_and_writes_nothing(footage, tmp_path):
 
 
 def test_a_survey_of_a_new_table_makes_no_folder(footage, tmp_path):
-    survey(FolderSource(folder=footage(1)), str(tmp_path / "new" / "clips.lance"), SETTINGS, Splits())
+    make_plan(FolderSource(folder=footage(1)), str(tmp_path / "new" / "clips.lance"), SETTINGS, Splits())
     assert not (tmp_path / "new").exists()
 
 

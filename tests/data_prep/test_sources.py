@@ -56,9 +56,9 @@ def test_a_single_file(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(", "is no regular expression"),
+        ("(", "is not a regular expression"),
         ("^x", "needs a group"),
-        ("^(id[0-9]+)", r"finds no one in 'me\.mp4'"),
+        ("^(id[0-9]+)", r"captures no identity in 'me\.mp4'"),
     ],
 )
 def test_patterns_that_cannot_work(tmp_path, pattern, message):
@@ -70,7 +70,7 @@ def test_patterns_that_cannot_work(tmp_path, pattern, message):
 def test_no_folder_and_no_videos(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no footage at .*nowhere"):
         FolderSource(folder=tmp_path / "nowhere").files()
-    with pytest.raises(ValueError, match="holds no video file"):
+    with pytest.raises(ValueError, match="contains no video files"):
         FolderSource(folder=tmp_path).files()
 
 
@@ -192,7 +192,7 @@ def test_a_table_names_people_and_splits(tmp_path):
             ValueError,
             "line 3: ann has another split",
         ),
-        ("path,identity\n", ValueError, "names no file"),
+        ("path,identity\n", ValueError, "lists no files"),
     ],
 )
 def test_tables_that_cannot_work(tmp_path, text, error, message):
@@ -209,7 +209,7 @@ def test_cells_of_a_table_are_read_without_the_space_around_them(tmp_path):
     source = open_source(str(tmp_path), render_folder=tmp_path, identities=tmp_path / "people.csv")
     assert [(file.identity, file.split) for file in source.files()] == [("ann", "test")] * 2
     (tmp_path / "people.csv").write_bytes("path,identity\n1.mp4,Zo\xeb\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"people\.csv is not UTF-8"):
+    with pytest.raises(ValueError, match=r"people\.csv is not valid UTF-8"):
         source.files()
 
 
@@ -217,7 +217,7 @@ def test_two_ways_to_name_people_are_one_too_many(tmp_path):
     for text in (str(tmp_path), f"voxceleb2:{tmp_path}"):
         with pytest.raises(ValueError, match="identity pattern"):
             open_source(text, render_folder=tmp_path, identity_pattern="(a)", identities=tmp_path / "a.csv")
-    with pytest.raises(ValueError, match="knows its own"):
+    with pytest.raises(ValueError, match="has identities of its own"):
         open_source("synthetic:1x1x1", render_folder=tmp_path, identities=tmp_path / "a.csv")
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.cutting import cut_file
 from data_prep.filters import Filters
 from data_prep.sources import Footage
 from portrait.media.audio import decode_flac

@@ -50,7 +50,7 @@ def test_the_report_says_what_was_left_out(tmp_path, ray_session):
 
 def test_a_dry_run_leaves_no_table(tmp_path, ray_session, capsys):
     main(PrepareData(source="synthetic:3x1x1.2", output=tmp_path, dry_run=True))
-    assert "3 to be cut" in capsys.readouterr().out
+    assert "3 to cut" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["synthetic"]
 
 
@@ -82,5 +82,5 @@ def test_a_folder_of_damaged_files_ends_with_exit_code_2(tmp_path, ray_session, 
     with pytest.raises(SystemExit) as stop:
         command_line.run(main, PrepareData, ["--source", str(folder), "--output", str(tmp_path / "run")])
     assert stop.value.code == 2
-    assert "error: nothing could be ingested of 1 files" in capsys.readouterr().err
+    assert "error: none of the 1 files gave a clip" in capsys.readouterr().err
     assert list((tmp_path / "run").iterdir()) == []

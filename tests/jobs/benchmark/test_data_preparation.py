@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
+from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.cutting import cut_file
 from data_prep.sources import FolderSource, Footage
 from jobs.benchmark import data_preparation
 from jobs.benchmark.data_preparation import REST, STEPS, DataPreparationBenchmark, FileCost, Totals

@@ -1,6 +1,7 @@
-"""One piece of footage to rows of the `clips` table: read, find shots and the face, crop, cut to clips, encode.
+"""Cuts one piece of footage to rows of the `clips` table: decode, find shots and the face, crop, encode.
 
-Pictures are held for one clip at a time, so that memory does not grow with a file's length. Letters: T frames, H W.
+Frames are held for one clip at a time, so that memory does not grow with the length of a file. Letters: T frames,
+H height, W width, S audio samples.
 """
 
 from __future__ import annotations
@@ -43,40 +44,42 @@ from portrait.storage.clips import GROUP_OF_PICTURES
 from portrait.timing import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME, whole_latent_frames
 
 LONGEST_SIDE = 1920
-"""Larger pictures are halved as they are read: ten seconds of them must fit into memory."""
+"""Larger frames are halved as they are read: ten seconds of them must fit into memory."""
 
 _STILL_SECONDS = 2.0
 """A picture that stands for this long ends a shot; people filmed at the lowest usual rates move more often."""
 
 
 class _NoSoundError(ValueError):
-    """The sound has ended before."""
+    """The sound ends before the clip does."""
 
 
 @dataclass
 class _Stretch:
-    """A clip-to-be."""
+    """Frames that may become a clip."""
 
     first: int
-    """Its first frame, counted from the file's beginning at 25 frames/s."""
-    pictures: list[PlanarFrame]
-    """T pictures, T = 1 + a multiple of 4."""
+    """Number of the first frame, counted from the start of the file at 25 frames/s."""
+    frames: list[PlanarFrame]
+    """T frames, T = 1 + a multiple of 4."""
     region: tuple[int, int, int, int]
-    """(x, y, width, height) in which the person is, in pixels of these pictures."""
+    """(x, y, width, height) of the region that contains the person, in pixels of these frames."""
 
 
 def cut_file(
     footage: Footage, content: str, split: str, settings: CutSettings
 ) -> tuple[list[dict[str, Any]], list[Reject]]:
-    """Rows of one file and the parts of it that were left out.
-
-    A damaged file gives no rows at all; a part without a face leaves the other parts.
+    """Cuts one file.
 
     Args:
-        footage: the file.
-        content: its hash.
+        footage: the file, or a part of one.
+        content: hash of its content.
         split: split of its identity.
-        settings: how to cut.
+        settings: how to cut it.
+
+    Returns:
+        Rows for the clips table, and the rejected parts. A damaged file is rejected as a whole, whereas a part without
+        a face does not affect the other parts.
 
     Raises:
         FileNotFoundError: as `load_networks`.
@@ -99,13 +102,13 @@ def cut_file(
             except (NoFaceError, _NoSoundError) as error:
                 row, reason = {}, _reason(error, footage.label)
             if reason is not None:
-                start, end = stretch.first / FRAME_RATE, (stretch.first + len(stretch.pictures)) / FRAME_RATE
+                start, end = stretch.first / FRAME_RATE, (stretch.first + len(stretch.frames)) / FRAME_RATE
                 rejects.append(Reject(path=footage.label, reason=reason, start_s=start, end_s=end))
                 continue
             rows.append({**row, **_origin(footage, content, settings, stretch), "split": split})
     except (ValueError, OSError, cv2.error, av.error.FFmpegError) as error:
         unread = isinstance(error, OSError)
-        return [], [Reject(path=footage.label, reason=_reason(error, footage.label), again=unread)]
+        return [], [Reject(path=footage.label, reason=_reason(error, footage.label), retry=unread)]
     if not rows and not rejects:
         return [], [Reject(path=footage.label, reason=f"shorter than {settings.min_clip_seconds:g} s")]
     return rows, rejects
@@ -132,7 +135,7 @@ def _stretches(media: str | bytes, footage: Footage, settings: CutSettings) -> I
 
 
 def _shots(
-    pictures: Iterator[PlanarFrame], beginning: int, footage: Footage, settings: CutSettings
+    frames: Iterator[PlanarFrame], beginning: int, footage: Footage, settings: CutSettings
 ) -> Iterator[_Stretch]:
     """Yields the shots of frames, the first of which is number `beginning` of the file."""
     longest = round(settings.max_clip_seconds * FRAME_RATE)
@@ -143,17 +146,17 @@ def _shots(
     scale = 1
 
     def stretch(length: int) -> _Stretch:
-        pictures = held[: whole_latent_frames(length)]
-        region = (0, 0, pictures[0].width, pictures[0].height)
+        frames = held[: whole_latent_frames(length)]
+        region = (0, 0, frames[0].width, frames[0].height)
         if footage.region is not None:
             x, y, w, h = footage.region
             region = (x // scale, y // scale, w // scale, h // scale)
-        return _Stretch(first=first, pictures=pictures, region=region)
+        return _Stretch(first=first, frames=frames, region=region)
 
-    for picture in pictures:
-        scale = _scale(picture)
-        held.append(picture.shrunk(scale))
-        cut = None if shots is None else shots.push(picture.reduced(WIDTH, sampled=True))
+    for frame in frames:
+        scale = _scale(frame)
+        held.append(frame.shrunk(scale))
+        cut = None if shots is None else shots.push(frame.reduced(WIDTH, sampled=True))
         if cut is not None:
             length = beginning + cut - first
             if length >= shortest:
@@ -171,28 +174,28 @@ def _shots(
         yield stretch(min(len(held), longest))
 
 
-def _scale(picture: PlanarFrame) -> int:
-    """Power of two by which a picture is made smaller as it is read."""
+def _scale(frame: PlanarFrame) -> int:
+    """Power of two by which a frame is reduced as it is read."""
     scale = 1
-    while max(picture.height, picture.width) // scale > LONGEST_SIDE:
+    while max(frame.height, frame.width) // scale > LONGEST_SIDE:
         scale *= 2
     return scale
 
 
 def _track(stretch: _Stretch, settings: CutSettings, name: str) -> FaceTrack:
-    """The person's face, looked for in the region where the person is."""
-    height, width = stretch.pictures[0].height, stretch.pictures[0].width
+    """Tracks the face in the region that contains the person."""
+    height, width = stretch.frames[0].height, stretch.frames[0].width
     x, y, w, h = stretch.region
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
     if x0 >= x1 or y0 >= y1:
-        raise NoFaceError(f"{name}: the region {x, y, w, h} lies outside the {width}×{height} picture")
+        raise NoFaceError(f"{name}: the region {x, y, w, h} is outside the {width}×{height} frame")
     detector = _detector(settings.detector)
     scale = min(1.0, detector.working_size / max(x1 - x0, y1 - y0))
-    small = ReducedFrames(stretch.pictures, (x0, y0, x1 - x0, y1 - y0), detector.working_size)
+    small = ReducedFrames(stretch.frames, (x0, y0, x1 - x0, y1 - y0), detector.working_size)
     track = track_faces(small, detector, every=settings.detect_every, name=name)
     if track.found < settings.min_face_found:
         raise NoFaceError(
-            f"{name}: a face in only {track.found:.0%} of the frames looked at, expected {settings.min_face_found:.0%}"
+            f"{name}: a face in only {track.found:.0%} of the examined frames, expected {settings.min_face_found:.0%}"
         )
     return replace(track, boxes=track.boxes / np.float32(scale) + np.array([x0, y0, 0, 0], np.float32))
 
@@ -200,20 +203,20 @@ def _track(stretch: _Stretch, settings: CutSettings, name: str) -> FaceTrack:
 def _portrait_row(
     stretch: _Stretch, audio: np.ndarray, settings: CutSettings, footage: Footage
 ) -> dict[str, Any]:
-    """The columns that are made of pictures and sound."""
-    pictures, num_frames = stretch.pictures, len(stretch.pictures)
+    """The columns derived from frames and sound."""
+    frames, num_frames = stretch.frames, len(stretch.frames)
     track = _track(stretch, settings, footage.label)
     framing = HEAD if settings.framing == "head" else PORTRAIT
-    crop = portrait_crop(track, (pictures[0].height, pictures[0].width), framing).even()
+    crop = portrait_crop(track, (frames[0].height, frames[0].width), framing).even()
     size = settings.size
-    portrait = [picture.square(crop.x0, crop.y0, crop.size, size) for picture in pictures]
+    portrait = [frame.square(crop.x0, crop.y0, crop.size, size) for frame in frames]
     grey = [grey_levels(frame) for frame in portrait]
     scale = size / crop.size
     boxes = (track.boxes - np.array([crop.x0, crop.y0, 0, 0], np.float32)) * np.float32(scale)
     sound = _sound_of(audio, stretch.first, num_frames)
     offset, confidence = footage.sync_offset, footage.sync_confidence
     if settings.syncnet is not None:
-        sync = sync_of(pictures, track.boxes, sound, settings.syncnet)
+        sync = sync_of(frames, track.boxes, sound, settings.syncnet)
         offset, confidence = (None, None) if sync is None else (sync.offset, sync.confidence)
     if settings.align_sound and offset:
         sound = _sound_of(audio, stretch.first - offset, num_frames)
@@ -239,18 +242,18 @@ def _portrait_row(
 
 
 def _check_sound(stretch: _Stretch, audio: np.ndarray, name: str) -> None:
-    """A mouth that talks in silence teaches that speech has no sound.
+    """Refuses silent speech, from which a model would learn that mouths move without sound.
 
     Raises:
-        _NoSoundError: the sound ends before half of the stretch.
+        _NoSoundError: the sound ends in the first half of the stretch.
     """
-    middle = stretch.first + len(stretch.pictures) / 2
+    middle = stretch.first + len(stretch.frames) / 2
     if len(audio) < middle * SAMPLES_PER_FRAME:
-        raise _NoSoundError(f"{name}: the sound has ended at {len(audio) / SAMPLE_RATE:.2f} s")
+        raise _NoSoundError(f"{name}: the sound ends at {len(audio) / SAMPLE_RATE:.2f} s")
 
 
 def _sound_of(audio: np.ndarray, first_frame: int, num_frames: int) -> np.ndarray:
-    """The sound of frames, float32 [640 · num_frames]; silence before its beginning and after its end."""
+    """The sound of some frames, float32 [640 · num_frames]; silence before its start and after its end."""
     first, end = first_frame * SAMPLES_PER_FRAME, (first_frame + num_frames) * SAMPLES_PER_FRAME
     sound = audio[max(0, first) : max(0, end)]
     before = min(max(0, -first), end - first)
@@ -258,8 +261,8 @@ def _sound_of(audio: np.ndarray, first_frame: int, num_frames: int) -> np.ndarra
 
 
 def _origin(footage: Footage, content: str, settings: CutSettings, stretch: _Stretch) -> dict[str, Any]:
-    """The columns that say what a clip is and where it came from."""
-    first_frame, num_frames = stretch.first, len(stretch.pictures)
+    """The columns that identify a clip and its origin."""
+    first_frame, num_frames = stretch.first, len(stretch.frames)
     key = f"{content}:{first_frame}:{num_frames}:{settings.digest()}"
     return {
         "clip_id": hashlib.sha256(key.encode()).hexdigest()[:24],
@@ -281,11 +284,11 @@ def _detector(weights: str | None) -> FaceDetector:
 
 
 def load_networks(settings: CutSettings) -> None:
-    """Loads the networks that the settings name; this process keeps them. What is wrong with them is no file's fault.
+    """Loads the networks that the settings name, once per process, so that a missing one is not blamed on footage.
 
     Raises:
-        FileNotFoundError: one is not there.
-        ValueError: one is something else.
+        FileNotFoundError: a file does not exist.
+        ValueError: a file is not such a network.
     """
     _detector(settings.detector)
     if settings.syncnet is not None:
@@ -293,8 +296,8 @@ def load_networks(settings: CutSettings) -> None:
 
 
 def _soundtrack(media: str | bytes, footage: Footage) -> np.ndarray:
-    """The file's sound on the clock of its pictures, float32 [S], up to its end or a little after the part that is
-    wanted: by so much may it be moved.
+    """The file's sound on the clock of its frames, float32 [S], up to the end of the file or a little beyond the wanted
+    part, by as much as `align_sound` may shift it.
     """
     most = None if footage.end_s is None else round((footage.end_s + MAX_OFFSET / FRAME_RATE) * SAMPLE_RATE)
     audio = read_soundtrack(media, max_samples=most, name=footage.label)
@@ -304,5 +307,5 @@ def _soundtrack(media: str | bytes, footage: Footage) -> np.ndarray:
 
 
 def _reason(error: Exception, label: str) -> str:
-    """An error's words in one line, without the file's name, which a reject has beside."""
+    """The message of an error as one line, without the file name, which a reject has in a field of its own."""
     return " ".join(str(error).split()).removeprefix(f"{label}: ") or type(error).__name__

@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.cutting import cut_file
 from data_prep.filters import Filters
 from data_prep.sources import Footage
 from portrait.media.audio import decode_flac
@@ -211,7 +211,7 @@ def test_in_its_region_a_person_is_alone(heads, tmp_path):
     assert row["crop_box"][0] - 192 == pytest.approx(alone["crop_box"][0], abs=12)
     rows, (reject,) = cut(tmp_path / "two.mp4", region=(500, 0, 50, 50))
     assert rows == []
-    assert reject.reason == "the region (500, 0, 50, 50) lies outside the 384×192 picture"
+    assert reject.reason == "the region (500, 0, 50, 50) is outside the 384×192 frame"
 
 
 def test_a_head_fills_more_of_the_picture_than_a_portrait(heads):
@@ -244,8 +244,8 @@ def test_where_the_sound_has_ended_there_is_no_clip(heads, tmp_path):
     rows, rejects = cut(tmp_path / "mute.mp4", replace(SETTINGS, max_clip_seconds=1.2))
     assert [row["provenance"]["start_s"] for row in rows] == [0.0]
     assert [(reject.start_s, reject.reason) for reject in rejects] == [
-        (1.2, "the sound has ended at 1.28 s"),
-        (2.4, "the sound has ended at 1.28 s"),
+        (1.2, "the sound ends at 1.28 s"),
+        (2.4, "the sound ends at 1.28 s"),
     ]
 
 
