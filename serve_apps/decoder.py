@@ -36,7 +36,7 @@ class EncodeRequest:
 
 
 class CompressedDecoder:
-    """The decoder stage with an H.264 encoder for each session. Plain and blocking; knows no Ray."""
+    """The decoder stage with an H.264 encoder for each session. Plain and blocking; independent of Ray."""
 
     def __init__(self, args: StreamArgs, device: torch.device) -> None:
         assert args.vae is not None

@@ -1,7 +1,7 @@
 """What the three model deployments have in common: sessions, batches, health checks, and freeing abandoned sessions.
 
-A deployment wraps an object that knows no Ray and has its own tests (`SessionStage`), and adds the methods that the
-handles in handles.py call. See encoder.py, generator.py and decoder.py.
+A deployment wraps an object that is independent of Ray and has its own tests (`SessionStage`), and adds the methods
+that the handles in handles.py call. See encoder.py, generator.py and decoder.py.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from serve_apps.protocol import PortraitInfo
 
 
 class SpeechSessions:
-    """The speech stage, with the encoder that the generator was trained on. Plain and blocking; knows no Ray."""
+    """The speech stage, with the encoder that the generator was trained on. Plain and blocking; independent of Ray."""
 
     def __init__(self, args: StreamArgs, device: torch.device) -> None:
         assert args.generator is not None

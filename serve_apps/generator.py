@@ -22,7 +22,7 @@ from serve_apps.messages import SessionSettings, StageReply
 class GuidedStages:
     """One generator stage for each pair of guidance scales in use: a batch has one pair, and sessions choose their own.
 
-    Plain and blocking; knows no Ray. The stages share one model.
+    Plain and blocking; independent of Ray. The stages share one model.
     """
 
     def __init__(self, args: StreamArgs, device: torch.device) -> None:

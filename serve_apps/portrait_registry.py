@@ -25,7 +25,7 @@ _CACHED_PORTRAITS = 16
 
 
 class PortraitRegistry:
-    """Registers portraits and returns their features. Plain and blocking; knows no Ray."""
+    """Registers portraits and returns their features. Plain and blocking; independent of Ray."""
 
     def __init__(self, args: StreamArgs, device: torch.device) -> None:
         assert args.vae is not None

@@ -24,7 +24,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class PortraitService:
-    """Serves streams, as many at a time as the limits allow. Knows no socket.
+    """Serves streams, as many at a time as the limits allow. Independent of sockets.
 
     Args:
         handles: of the model deployments.

@@ -1,4 +1,4 @@
-"""One stream: audio in, blocks of media out. Knows neither sockets nor Ray.
+"""One stream: audio in, blocks of media out. Independent of sockets and Ray.
 
 The session passes exactly as many samples to the speech stage as the next block and its look-ahead need; pacing.py says
 how long it waits for them. Two tasks run at once: one generates latents, the other decodes, muxes and sends, so that a

@@ -39,7 +39,7 @@ class SelfRollout:
 def self_rollout(
     generator: Generator, batch: Mapping[str, Tensor], rollout: SelfRollout, rng: torch.Generator
 ) -> Tensor:
-    """The window's latents as the model itself would have made them, but the last block, which is no block's history.
+    """The window's latents as the model itself would have made them, except the last block, which is never history.
 
     Args:
         generator: its current weights; no gradient flows.

@@ -28,7 +28,7 @@ from portrait.timing import FRAME_RATE
 
 
 def video_stream(container: InputContainer, label: str) -> VideoStream:
-    """The first video track that is no cover art.
+    """The first video track that is not cover art.
 
     Raises:
         ValueError: the file has no video track.
