@@ -47,7 +47,7 @@ def commit_run(plan: Plan, settings: CutSettings, run: RunInProgress) -> Report:
         with writing(plan.uri):
             _commit(plan.uri, settings, tasks)
     with writing(plan.uri, GROWN):
-        if tasks:  # what workers wrote that crashed or were killed
+        if tasks:  # written by workers that crashed or were killed
             fragments.remove_unreferenced(lance.dataset(plan.uri))
         _keep_someone_for_training(plan.uri, (*plan.unfinished, *tasks))
     run.finish()
@@ -87,7 +87,7 @@ def _commit(uri: str, settings: CutSettings, tasks: Sequence[Task]) -> None:
 
 
 def _keep_someone_for_training(uri: str, tasks: Iterable[Task]) -> None:
-    """Moves an identity to `train` if nobody is there: splits are assigned before it is known who gives clips.
+    """Moves an identity to `train` if it is empty: splits are assigned before it is known whose footage gives clips.
 
     Only someone who is new with this run or an unfinished one, and whose split was drawn: everyone else keeps their
     split, and the test set of a collection may be a table of its own.

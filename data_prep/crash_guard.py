@@ -1,4 +1,4 @@
-"""Crash guard: a file on which workers crash (a fault in a decoder, or memory that runs out) is given up.
+"""Crash guard: a file on which workers crash (a fault in a decoder, or memory that runs out) is rejected.
 
 Such a crash leaves no error to catch, and Ray starts the task again. The task's file in the record of runs says which
 file was being cut, so the next attempt knows where the last one crashed.
@@ -29,7 +29,7 @@ class CrashGuard:
         self._crashed = [line["content"] for line in lines if line["event"] in ("crashed", "began")]
 
     def begin(self, content: str) -> bool:
-        """Records that the task begins to cut a file, and says whether it may: it must not after `MAX_CRASHES`."""
+        """Records that the task begins to cut a file; False if it must not, after `MAX_CRASHES` crashes."""
         began = {"event": "began", "content": content}
         self._runs.write_task(self._run, self._task, [*self.lines(), began])
         return self._crashed.count(content) < MAX_CRASHES

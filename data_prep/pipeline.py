@@ -2,7 +2,7 @@
 
 Every file's content is hashed; what the table or the record of runs knows already is skipped; the rest is cut over the
 cluster, and one commit adds all of it. Nothing is visible before the commit, and the next run resumes one that was
-killed. A clip's id is a hash of content and settings, so no clip is ever there twice.
+killed. A clip's id is a hash of content and settings, so no clip is ever in the table twice.
 """
 
 from __future__ import annotations

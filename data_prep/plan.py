@@ -152,7 +152,7 @@ def _merged(defaults: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _uncommitted(task: Task, in_table: frozenset[str], rejected: set[str]) -> Task:
-    """A task without what counts already: clips of a run killed right after its commit, rejects that are on record."""
+    """A task without what is recorded already: clips of a run killed right after its commit, and known rejects."""
     committed = any(file.clips and file.content in in_table for file in task.files)
     files = [file for file in task.files if file.clips or file.content not in rejected]
     if committed:

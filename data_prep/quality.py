@@ -1,6 +1,6 @@
 """Quality scores of a clip, stored as columns so that thresholds can be applied later by a query.
 
-All are of grey levels 0 … 255: frames uint8 [T, H, W], or a sequence of [H, W].
+All are measured on grey levels 0 … 255: frames uint8 [T, H, W], or a sequence of [H, W].
 """
 
 from __future__ import annotations

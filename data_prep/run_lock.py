@@ -126,7 +126,7 @@ def _locked(runs: Runs, filesystem: fs.FileSystem, root: str) -> Iterator[None]:
     finally:
         with contextlib.suppress(
             OSError
-        ):  # whoever opened it meanwhile finds it deleted, and opens a new one
+        ):  # a process that opened it meanwhile finds it deleted, and opens a new one
             path.unlink()
         lock.release()
         with contextlib.suppress(OSError):

@@ -64,7 +64,7 @@ class CutFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What one task has cut and written but nobody has committed yet."""
+    """What one task has cut and written, before it is committed."""
 
     run: str
     """Id of its run."""

@@ -36,7 +36,7 @@ def payload_hash(footage: Footage) -> str:
             for packet in container.demux(*tracks):
                 digests[packet.stream_index].update(packet)
     except (ValueError, OSError, av.error.FFmpegError):
-        return ""  # whoever cuts the file reports what is wrong with it
+        return ""  # cutting the file reports what is wrong with it
     return " ".join(digest.hexdigest() for digest in digests.values())
 
 

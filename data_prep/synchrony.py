@@ -20,7 +20,7 @@ def sync_of(
     """Measures how well lips and sound match.
 
     Args:
-        frames: T frames of the footage, 25 a second.
+        frames: T frames of the footage, 25 per second.
         boxes: float32 [T, 4], the face (x, y, w, h) in pixels of the frames.
         sound: float32 [S], 16 kHz mono, starting with the first frame.
         weights: file of SyncNet's weights, see `portrait.metrics.syncnet.load_syncnet`.

@@ -47,7 +47,7 @@ def check_writable(uri: str) -> None:
     """Creates the folder that the table goes into and writes a little there, before any work is done in vain.
 
     Raises:
-        ValueError: something else is there, or it cannot be written; object stores are not tried.
+        ValueError: the place holds something else, or cannot be written; object stores are not tried.
     """
     fragments.check_target(uri)
     filesystem, path = open_filesystem(uri)

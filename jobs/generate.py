@@ -112,7 +112,7 @@ def _check_out(out: Path) -> None:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
-        # A file as the writer makes it: permissions alone don't tell of read-only disks and names too long.
+        # A file as the writer makes it: permissions alone don't reveal read-only disks and names that are too long.
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{out.name}.", suffix=".tmp"):
             pass
     except OSError as error:

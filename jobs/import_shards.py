@@ -33,7 +33,7 @@ def main(config: ImportShards) -> Imported:
         )
     print(
         f"{config.clips} (version {done.table.version}, {done.table.num_rows} clips): added {done.added}, "
-        f"{done.known} were there already"
+        f"skipped {done.known} that were in the table already"
     )
     return done
 

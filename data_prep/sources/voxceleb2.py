@@ -54,7 +54,7 @@ class VoxCeleb2Source:
             if match is None:
                 continue
             identity = match["identity"]
-            # If the test set is known nobody else may be in it: results would be of other people than published ones.
+            # If the test set is known, no one else may be in it: results would not be comparable with published ones.
             known = of_test is not None or _set_folder(path) in ("dev", "test")
             is_test = identity in of_test if of_test is not None else _set_folder(path) == "test"
             files.append(

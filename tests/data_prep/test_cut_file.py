@@ -54,7 +54,7 @@ def test_the_same_file_gives_the_same_bytes_and_other_settings_another_id(heads)
     assert len(other["video"]) < len(once["video"])
 
 
-def test_long_footage_is_cut_to_clips_and_a_short_rest_left_out(heads, tmp_path):
+def test_long_footage_is_cut_to_clips_and_a_short_rest_rejected(heads, tmp_path):
     source = read_video(heads[0])
     frames = np.concatenate([source.frames, source.frames[::-1]])
     audio = np.sin(np.linspace(0, 400, len(frames) * 640)).astype(np.float32)
@@ -143,7 +143,7 @@ def test_real_footage(real_material, tmp_path):
     assert (boxes[:, 2] / 128).max() < 0.6
 
 
-def test_a_clip_that_misses_a_threshold_is_left_out_with_its_value(heads):
+def test_a_clip_that_misses_a_threshold_is_rejected_with_its_value(heads):
     (row,), _ = cut(heads[0])
     passing = replace(SETTINGS, filters=Filters(min_sharpness=row["sharpness"] * 0.99))
     assert len(cut(heads[0], passing)[0]) == 1

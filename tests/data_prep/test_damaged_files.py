@@ -1,7 +1,7 @@
 """Two hundred files, most of them damaged or odd, in one run: what is right gets in, and the rest is named.
 
 The files are made of four short films by a fixed seed. A file is `kept` (then its pictures and sound are compared with
-what it was made of), `left out` with words that say what is wrong, or `either` where the damage decides.
+what it was made of), `rejected` with words that say what is wrong, or `either` where the damage decides.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ NAMES_THE_DAMAGE = (
 class Case:
     """A file and what must become of it."""
 
-    fate: Literal["kept", "left out", "either"]
+    fate: Literal["kept", "rejected", "either"]
     words: str = NAMES_THE_DAMAGE
-    """What its reason must match if it is left out."""
+    """What its reason must match if it is rejected."""
     person: int = 0
     """Number of the film it was made of."""
     size: tuple[int, int] = (128, 128)
     """Height and width of its pictures: the film's own, cut at the right and below."""
     whole: bool = True
-    """Whether all of the film is in it; of one that breaks off, what is there must be right."""
+    """Whether all of the film is in it; of a truncated one, what it contains must be right."""
     spoilt: bool = False
     """Whether the damage may show: compressed data without a checksum decodes to something."""
 
@@ -135,7 +135,7 @@ class Maker:
         with zipfile.ZipFile(archive, "w") as zipped:
             zipped.writestr("film.mp4", self.film(".mp4"))
         write_wav(wave, self._films[0].audio)
-        unreadable = Case(fate="left out", words="^not a readable video or sound file")
+        unreadable = Case(fate="rejected", words="^not a readable video or sound file")
         things = {
             "photo.mp4": picture.getvalue(),
             "archive.mp4": archive.getvalue(),
@@ -149,17 +149,17 @@ class Maker:
         }
         for name, data in things.items():
             self.put(name, data, unreadable)
-        self.put("sound alone.mp4", wave.read_bytes(), Case(fate="left out", words="^has no video track"))
+        self.put("sound alone.mp4", wave.read_bytes(), Case(fate="rejected", words="^has no video track"))
         for person, (suffix, name) in enumerate(
             ((".mp4", "mp4.avi"), (".mkv", "mkv.mp4"), (".mov", "mov.mpg"), (".ts", "ts.mp4"))
         ):
             self.put(name, self.film(suffix, person), Case(fate="kept", person=person))
 
     def _incomplete(self) -> None:
-        self.put("empty.mp4", b"", Case(fate="left out", words="^the file is empty$"))
+        self.put("empty.mp4", b"", Case(fate="rejected", words="^the file is empty$"))
         for person, suffix in enumerate((".mp4", ".mkv", ".mov", ".avi")):
             silent = self.film(suffix, person, silent=True)
-            self.put(f"silent{suffix}", silent, Case(fate="left out", words="^no audio track$"))
+            self.put(f"silent{suffix}", silent, Case(fate="rejected", words="^no audio track$"))
 
     def _lying(self) -> None:
         """Headers that promise hours, or boxes of nonsense size."""
@@ -172,7 +172,7 @@ class Maker:
                 self.put(f"hours in {box}{suffix}", bytes(data), Case(fate="kept", person=number))
         # The first entry of an edit list with a media time of -1 is how long its track waits.
         delays: tuple[dict[str, Any], ...] = ({"begin": Fraction(1, 2)}, {"sound_start": Fraction(1, 2)})
-        apart = Case(fate="left out", words="^damaged, the sound begins at [0-9]+ s and the video at")
+        apart = Case(fate="rejected", words="^damaged, the sound begins at [0-9]+ s and the video at")
         for number, late in enumerate(delays):
             data = bytearray(self.film(".mp4", number, **late))
             (waits,) = [
@@ -195,7 +195,7 @@ class Maker:
         self.put(
             "stretched.mp4",
             bytes(stretched),
-            Case(fate="left out", words="^damaged, pixels 5e[+]03 times as wide as high"),
+            Case(fate="rejected", words="^damaged, pixels 5e[+]03 times as wide as high"),
         )
         for number in range(20):
             # Another time scale each, so that no two files are the same.
@@ -215,12 +215,12 @@ class Maker:
             data = self.film(".mp4", number % 4, options={"movie_timescale": str(1000 + number)})
             self.put(name, data, Case(fate="kept", person=number % 4))
 
-        unnamed = Case(fate="left out", words="^the file name is not valid UTF-8; rename the file$")
+        unnamed = Case(fate="rejected", words="^the file name is not valid UTF-8; rename the file$")
         self.put(b"not \xff\xfe text.mp4", self.film(".mp4", sound_codec="ac3", rate=48_000), unnamed)
         (self._folder / "dead link.mp4").symlink_to("gone.mp4")
-        self._add("dead link.mp4", Case(fate="left out", words="^cannot be read: No such file"))
+        self._add("dead link.mp4", Case(fate="rejected", words="^cannot be read: No such file"))
         os.mkfifo(self._folder / "pipe.mp4")
-        self._add("pipe.mp4", Case(fate="left out", words="^cannot be read: not a regular file$"))
+        self._add("pipe.mp4", Case(fate="rejected", words="^cannot be read: not a regular file$"))
 
     def _cut_off(self) -> None:
         forms: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -307,7 +307,7 @@ def smoothed(sound: np.ndarray) -> np.ndarray:
 
 
 def check_report(cases: Files, films: list[SyntheticClip], report: Report, uri: str) -> None:
-    """Every file is where it belongs, in the table or in the list of what was left out, and only there."""
+    """Every file is where it belongs, in the table or in the list of what was rejected, and only there."""
     table = ClipTable.open(uri)
     rows = table.rows(("clip_id", "num_frames", "crop_box", "provenance"))
     media = table.read_media(range(len(rows)))
@@ -320,9 +320,9 @@ def check_report(cases: Files, films: list[SyntheticClip], report: Report, uri: 
     for name, case in cases.items():
         reason = whole.get(name) or parts.get(name)
         try:
-            assert not (name in whole and (name in kept or name in parts)), "left out and kept at once"
-            assert name in kept or reason, "neither kept nor left out"
-            assert case.fate in {"either", "kept" if name in kept else "left out"}
+            assert not (name in whole and (name in kept or name in parts)), "rejected and kept at once"
+            assert name in kept or reason, "neither kept nor rejected"
+            assert case.fate in {"either", "kept" if name in kept else "rejected"}
             if name not in kept:
                 assert reason
                 assert "\n" not in reason

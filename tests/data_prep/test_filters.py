@@ -14,7 +14,7 @@ ROW = {
 }
 
 
-def test_nothing_is_left_out_unless_a_threshold_is_set_but_for_a_second_face():
+def test_nothing_is_rejected_unless_a_threshold_is_set_but_for_a_second_face():
     assert Filters().reason(ROW) is None
     assert Filters().reason(dict.fromkeys(ROW, 0.0)) is None
     assert Filters().reason({**ROW, "other_faces": 0.21}) == "other_faces 0.21, expected at most 0.2"

@@ -102,7 +102,7 @@ def test_what_gave_no_clip_is_not_cut_again_but_what_could_not_be_read_is(footag
     assert (plan.known, plan.todo) == (3, ())
     again = run(folder, uri)
     assert (again.known, again.rejects, again.table_rows) == (3, (), 2)
-    # Whoever removes the record has it tried again.
+    # Removing the record makes the next run try it again.
     shutil.rmtree(tmp_path / "clips.lance.runs")
     assert len(run(folder, uri).rejects) == 1
     # What is only out of reach for the moment is no matter of its content.
@@ -152,7 +152,7 @@ def test_nothing_ingested_is_an_error_and_leaves_nothing(tmp_path):
 def test_when_only_held_out_people_are_left_one_of_them_trains(footage, tmp_path):
     folder, uri = footage(3), tmp_path / "clips.lance"
     by_split = {clip.split: clip.identity for clip in run(folder, uri).clips}
-    # The same people, but whoever was to train cannot be read.
+    # The same people, but the footage of those in the training split cannot be read.
     (folder / f"{by_split['train']}.mp4").write_text("no video")
     run(folder, tmp_path / "second.lance")
     rows = ClipTable.open(str(tmp_path / "second.lance")).rows()
@@ -243,7 +243,7 @@ def test_a_collections_own_split_is_kept(footage, tmp_path):
     source = open_source(str(folder), render_folder=tmp_path, identities=folder / "people.csv")
     prepare(source, str(uri), SETTINGS, Splits(val=0, test=0))
     rows = ClipTable.open(str(uri)).rows(("identity", "split"))
-    # Nobody is left to train on, and nobody is moved: people of test sets alone make a benchmark.
+    # No one is left to train on, and no one is moved: a table of test people alone is a benchmark.
     kept = {"ann": "test", "bob": "val", "cem": "test"}
     assert {row["identity"]: row["split"] for row in rows} == kept
     # The same footage without the list knows no splits; the table does.

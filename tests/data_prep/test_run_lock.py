@@ -1,4 +1,4 @@
-"""Two runs never write one table at a time; a run whose process is gone stands in nobody's way."""
+"""Two runs never write one table at a time; a run whose process is gone blocks no other."""
 
 from __future__ import annotations
 

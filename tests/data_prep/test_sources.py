@@ -94,7 +94,7 @@ def test_voxceleb2_keeps_its_own_test_set(tmp_path):
     assert len(files) == 4
     assert {file.source for file in files} == {"voxceleb2"}
     assert by_identity(files) == {"id00012": None, "id00015": None, "id00017": "test"}
-    # Nobody of the development set is drawn into the test split.
+    # No one from the development set is drawn into the test split.
     assert not any(file.may_test for file in files)
 
 

@@ -145,7 +145,7 @@ def test_the_sound_is_moved_to_the_lips(film, weights, sound_late):
     assert loud.tolist() == blue
 
 
-def test_what_is_out_of_sync_or_not_sure_is_left_out(film, weights):
+def test_what_is_out_of_sync_or_not_sure_is_rejected(film, weights):
     path = film(3)
     settings = replace(SETTINGS, syncnet=weights)
     rows, (reject,) = cut(path, replace(settings, filters=Filters(max_sync_offset=2)))
@@ -173,7 +173,7 @@ def test_the_end_of_a_part_has_the_sound_that_lies_behind_it(film, weights):
         Filters(min_sync_confidence=3, max_sync_offset=15),
     ],
 )
-def test_nobody_moves_sound_by_an_offset_that_is_not_sure(filters):
+def test_no_sound_is_moved_by_an_uncertain_offset(filters):
     with pytest.raises(ValueError, match=r"align_sound needs filters\.min_sync_confidence"):
         replace(SETTINGS, align_sound=True, filters=filters)
 

@@ -62,7 +62,7 @@ def test_shards_behind_an_address(shards):
 
 
 @pytest.mark.parametrize("what", ["an error of the server", "fewer bytes than were promised"])
-def test_what_cannot_be_read_behind_an_address_is_left_out(shards, what):
+def test_what_cannot_be_read_behind_an_address_is_rejected(shards, what):
     handler = functools.partial(_Ranges, directory=str(shards))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
