@@ -1,6 +1,6 @@
-"""Cuts planned files over the cluster: Ray Data tasks, each of which writes fragments and then its part of the record.
+"""Cuts planned files over the cluster, in Ray Data tasks.
 
-Letters: a task cuts one shard of the files, a fragment of the table holds the clips of one shard.
+A task cuts one shard of the files, writes their clips as fragments of the table, then its part of the record of runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from data_prep.plan import Plan
 from data_prep.progress import ProgressLine
 from data_prep.rejects import Reject
 from data_prep.runs import ClipSummary, CutFile, Runs, task_lines, task_name
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from data_prep.target import cannot_write
 from portrait.storage.clips import write_clips
 

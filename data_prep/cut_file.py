@@ -20,7 +20,7 @@ from data_prep import quality
 from data_prep.cut_settings import CutSettings
 from data_prep.rejects import Reject
 from data_prep.shots import LOOKAHEAD, WIDTH, ShotDetector
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from data_prep.speech_activity import speech_ratio
 from data_prep.stills import Still, split_stills
 from data_prep.synchrony import sync_of, syncnet

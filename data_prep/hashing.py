@@ -12,7 +12,7 @@ import ray.data
 
 from data_prep.progress import ProgressLine
 from data_prep.rejects import Reject
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from data_prep.stream_copies import merge_copies, payload_hash
 
 

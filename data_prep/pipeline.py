@@ -15,7 +15,7 @@ from data_prep.plan import make_plan
 from data_prep.report import Report
 from data_prep.run_lock import exclusive
 from data_prep.runs import Runs
-from data_prep.sources import Source
+from data_prep.sources.footage import Source
 from data_prep.splits import Splits
 from data_prep.target import check_writable, writing
 from portrait.storage import fragments

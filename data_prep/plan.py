@@ -17,7 +17,7 @@ from data_prep.hashing import hash_files
 from data_prep.rejects import Reject
 from data_prep.report import SHOWN_REJECTS
 from data_prep.runs import Runs, Task
-from data_prep.sources import Footage, Source
+from data_prep.sources.footage import Footage, Source
 from data_prep.splits import Splits, assign
 from portrait.storage import fragments
 from portrait.storage.clips import SPLITS, ClipTable

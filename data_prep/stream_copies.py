@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import av.error
 from av.stream import Disposition
 
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from portrait.media.container import open_media
 
 

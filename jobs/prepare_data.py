@@ -12,7 +12,9 @@ from data_prep.pipeline import prepare
 from data_prep.plan import Plan, make_plan
 from data_prep.report import Report
 from data_prep.report_page import page
-from data_prep.sources import PhotoSettings, Source, open_source
+from data_prep.sources import open_source
+from data_prep.sources.footage import Source
+from data_prep.sources.photos import PhotoSettings
 from data_prep.splits import Splits
 from data_prep.target import GROWN, open_filesystem, write_text, writing
 from jobs import command_line

@@ -1,6 +1,6 @@
 """Sources of footage. Each is a short file with a class that has a `name` and a method `files()`.
 
-To add one, write the class next to `folder.py` and add it to `open_source`.
+To add one, write the class next to `folder.py` and add it to `open_source`. Classes are imported from their modules.
 """
 
 from __future__ import annotations
@@ -8,28 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep.sources.folder import FolderSource
-from data_prep.sources.footage import Footage, Source
+from data_prep.sources.footage import Source
 from data_prep.sources.hdtf import HDTFSource
 from data_prep.sources.identities import NamedByTable
 from data_prep.sources.photos import DEFAULT_PHOTOS, PhotoSettings, PhotoSource
 from data_prep.sources.synthetic import SyntheticSource
 from data_prep.sources.voxceleb2 import VoxCeleb2Source
 from data_prep.sources.webdataset import WebDatasetSource
-
-__all__ = [
-    "FolderSource",
-    "Footage",
-    "HDTFSource",
-    "NamedByTable",
-    "PhotoSettings",
-    "PhotoSource",
-    "Source",
-    "SyntheticSource",
-    "VoxCeleb2Source",
-    "WebDatasetSource",
-    "open_source",
-]
-
 
 _VOXCELEB2 = "voxceleb2:"
 _HDTF = "hdtf:"

@@ -34,7 +34,8 @@ from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
 from data_prep.rejects import Reject
 from data_prep.shots import ShotDetector
-from data_prep.sources import FolderSource, Footage
+from data_prep.sources.folder import FolderSource
+from data_prep.sources.footage import Footage
 from data_prep.speech_activity import speech_ratio
 from jobs import hardware
 from jobs.benchmark.report import Report, publish, table

@@ -16,7 +16,7 @@ import pytest
 
 from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from portrait.media.audio import decode_flac
 from portrait.storage.clip_windows import ClipWindows
 from portrait.storage.clips import ClipTable, commit_clips, write_clips

@@ -10,7 +10,7 @@ from data_prep.crash_guard import CrashGuard
 from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare
 from data_prep.runs import Runs
-from data_prep.sources import FolderSource
+from data_prep.sources.folder import FolderSource
 from data_prep.splits import Splits
 from portrait.storage.clips import ClipTable
 
@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 from data_prep import cut
 from data_prep.cut_settings import CutSettings
-from data_prep.sources import FolderSource
+from data_prep.sources.folder import FolderSource
 
 cut_file = cut.cut_file
 

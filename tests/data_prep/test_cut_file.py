@@ -7,7 +7,7 @@ import pytest
 from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
 from data_prep.filters import Filters
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from portrait.media.audio import decode_flac
 from portrait.media.mp4 import write_mp4
 from portrait.media.random_access import decode_window

@@ -27,7 +27,8 @@ from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare
 from data_prep.report import Report
-from data_prep.sources import FolderSource, Footage
+from data_prep.sources.folder import FolderSource
+from data_prep.sources.footage import Footage
 from data_prep.splits import Splits
 from portrait.media.audio import decode_flac, resample, write_wav
 from portrait.media.video import read_video

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.hashing import hash_files
-from data_prep.sources import FolderSource
+from data_prep.sources.folder import FolderSource
 
 
 def test_what_is_no_readable_file_is_named_and_stops_nothing(tmp_path, ray_session):

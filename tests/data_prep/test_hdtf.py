@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sources import HDTFSource, open_source
+from data_prep.sources import open_source
+from data_prep.sources.hdtf import HDTFSource
 
 TIMES = "Radio11.mp4 00:30-01:00 01:30-02:30\nRadio12.mp4 00:25-01:00\n"
 CROPS = "Radio11_0.mp4 412 599 0 599\nRadio12_0.mp4 299 472 3 472\n"

@@ -16,7 +16,7 @@ import pytest
 from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare
-from data_prep.sources import FolderSource
+from data_prep.sources.folder import FolderSource
 from data_prep.splits import Splits
 from portrait.storage.clips import ClipTable, write_clips
 
@@ -30,7 +30,7 @@ from pathlib import Path
 import ray
 from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare
-from data_prep.sources import FolderSource
+from data_prep.sources.folder import FolderSource
 from data_prep.splits import Splits
 
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 1024**2)

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep.sources import PhotoSettings, PhotoSource, open_source
+from data_prep.sources import open_source
+from data_prep.sources.photos import PhotoSettings, PhotoSource
 from portrait.media.video import read_video
 
 

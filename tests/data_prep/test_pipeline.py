@@ -16,7 +16,9 @@ from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare
 from data_prep.plan import make_plan
-from data_prep.sources import FolderSource, HDTFSource, open_source
+from data_prep.sources import open_source
+from data_prep.sources.folder import FolderSource
+from data_prep.sources.hdtf import HDTFSource
 from data_prep.splits import Splits
 from portrait.media.mp4 import write_mp4
 from portrait.media.video import read_video
@@ -178,7 +180,7 @@ import ray
 from data_prep import commit, cut
 from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare
-from data_prep.sources import FolderSource
+from data_prep.sources.folder import FolderSource
 from data_prep.splits import Splits
 
 def die(*args, **kwargs):

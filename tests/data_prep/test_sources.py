@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sources import FolderSource, SyntheticSource, VoxCeleb2Source, open_source
+from data_prep.sources import open_source
+from data_prep.sources.folder import FolderSource
+from data_prep.sources.synthetic import SyntheticSource
+from data_prep.sources.voxceleb2 import VoxCeleb2Source
 
 
 def touch(root: Path, *names: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from data_prep.stills import Still, split_stills
 from portrait.media.video import read_video
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from data_prep.stream_copies import merge_copies, payload_hash
 
 StreamCopy = Callable[[Path, Path], Path]

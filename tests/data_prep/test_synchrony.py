@@ -18,7 +18,7 @@ import torch
 from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
 from data_prep.filters import Filters
-from data_prep.sources import Footage
+from data_prep.sources.footage import Footage
 from portrait.media.audio import decode_flac
 from portrait.metrics.syncnet import SyncNet
 from portrait.synthetic import render_clip

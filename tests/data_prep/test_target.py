@@ -25,7 +25,7 @@ from data_prep.cut_settings import CutSettings
 from data_prep.pipeline import prepare
 from data_prep.run_lock import RunInProgress
 from data_prep.runs import Runs
-from data_prep.sources import FolderSource
+from data_prep.sources.folder import FolderSource
 from data_prep.splits import Splits
 from data_prep.target import check_writable
 from portrait.storage.clips import ClipTable
@@ -186,7 +186,7 @@ import pyarrow as pa
 from data_prep import cut
 from data_prep.cut_settings import CutSettings
 from data_prep.runs import Runs
-from data_prep.sources import FolderSource
+from data_prep.sources.folder import FolderSource
 
 folder, uri, settings = Path(sys.argv[1]), sys.argv[2], CutSettings(size=64)
 files = [dataclasses.asdict(file) for file in FolderSource(folder=folder).files()]

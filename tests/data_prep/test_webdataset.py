@@ -11,7 +11,8 @@ import pytest
 import webdataset
 
 from data_prep.hashing import hash_files
-from data_prep.sources import WebDatasetSource, open_source
+from data_prep.sources import open_source
+from data_prep.sources.webdataset import WebDatasetSource
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -13,7 +13,8 @@ import pytest
 
 from data_prep.cut_file import cut_file
 from data_prep.cut_settings import CutSettings
-from data_prep.sources import FolderSource, Footage
+from data_prep.sources.folder import FolderSource
+from data_prep.sources.footage import Footage
 from jobs.benchmark import data_preparation
 from jobs.benchmark.data_preparation import REST, STEPS, DataPreparationBenchmark, FileCost, Totals
 from portrait.media.audio import read_audio
