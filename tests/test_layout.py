@@ -70,12 +70,12 @@ def test_files_and_functions_stay_readable(repository: Path, folder: str) -> Non
     long = []
     for path in (repository / folder).rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if text.count("\n") > 450:
+        if text.count("\n") > 400:
             long.append(f"{path.relative_to(repository)}: {text.count(chr(10))} lines")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
-                if length > 90:
+                if length > 60:
                     long.append(f"{path.relative_to(repository)}:{node.lineno} {node.name}: {length} lines")
     assert not long
 
