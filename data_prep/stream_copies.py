@@ -35,7 +35,8 @@ def payload_hash(footage: Footage) -> str:
             digests = {track.index: hashlib.sha256() for track in tracks}
             for packet in container.demux(*tracks):
                 digests[packet.stream_index].update(packet)
-    except (ValueError, OSError, av.error.FFmpegError):
+    # PyAV raises IndexError for a packet of a track that appears in mid-file, as in a damaged transport stream.
+    except (ValueError, OSError, IndexError, av.error.FFmpegError):
         return ""  # cutting the file reports what is wrong with it
     return " ".join(digest.hexdigest() for digest in digests.values())
 
