@@ -90,6 +90,9 @@ class Maker:
         film, (height, width) = self._films[person], crop
         frames = np.rot90(film.frames, -how.get("turn", 0) // 90, axes=(1, 2))[:, :height, :width]
         sound = None if how.pop("silent", False) else resample(film.audio, 16_000, rate)
+        if how.get("layout") == "5.1" and sound is not None:
+            # Speech is in the centre, which surround sound is mixed from at its own level.
+            sound = np.stack([sound if channel == 2 else np.zeros_like(sound) for channel in range(6)])
         begin = how.pop("begin", Fraction(0))
         path = self._folder.parent / f"film{suffix}"
         self._write(path, ((begin + Fraction(i, 25), f) for i, f in enumerate(frames)), sound, rate, **how)
@@ -149,7 +152,12 @@ class Maker:
             "one byte.mp4": b"\0",
         }
         for name, data in things.items():
-            self.put(name, data, unreadable)
+            # By its name any text may be an elementary stream, which has no sound.
+            self.put(
+                name,
+                data,
+                Case(fate="rejected", words="^no audio track$") if name.endswith(".m4v") else unreadable,
+            )
         self.put("sound alone.mp4", wave.read_bytes(), Case(fate="rejected", words="^has no video track"))
         for person, (suffix, name) in enumerate(
             ((".mp4", "mp4.avi"), (".mkv", "mkv.mp4"), (".mov", "mov.mpg"), (".ts", "ts.mp4"))
