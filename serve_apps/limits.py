@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from portrait.streaming import MAX_PICTURES
-
 
 class Limits(BaseModel):
     """Bounds on what clients may ask of the application."""
@@ -22,7 +20,8 @@ class Limits(BaseModel):
     """Largest audio file of a `POST /v1/videos`."""
     max_image_bytes: PositiveInt = 16 * 2**20
     """Largest image file of a portrait."""
-    max_images: PositiveInt = Field(default=MAX_PICTURES, le=MAX_PICTURES)
+    # `portrait.streaming.MAX_PICTURES`, which cannot be imported here: the ingress works without torch.
+    max_images: PositiveInt = Field(default=3, le=3)
     """Images per portrait, at most what models are trained with."""
     max_message_bytes: PositiveInt = 2**20
     """Largest WebSocket message from a client: 32 s of audio."""
