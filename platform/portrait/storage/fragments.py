@@ -7,6 +7,7 @@ that write them to the one that commits.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -64,9 +65,13 @@ def exists(uri: str) -> bool:
     return True
 
 
+_SOURCE_PLACE = re.compile(r",? ?/[^ ]*\.rs:[0-9]+.*")
+"""Where in Lance's own sources an error arose: of no use to a user."""
+
+
 def _raise_unless_missing(uri: str, error: ValueError) -> None:
     """Lance raises the same type of error for a missing table and for everything else."""
-    words = " ".join(str(error).split())
+    words = _SOURCE_PLACE.sub("", " ".join(str(error).split()))
     if "was not found: Not found:" not in words:
         raise ValueError(
             f"{uri}: the table cannot be opened, it is damaged or cannot be reached: {words}"
