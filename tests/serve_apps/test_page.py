@@ -276,13 +276,14 @@ async def back_at_the_live_edge(page) -> dict:
 
 
 @pytest.mark.slow
-async def test_a_microphone_at_its_own_rate_is_heard_at_16_khz(visit, handles):
+async def test_a_microphone_at_its_own_rate_is_heard(visit, handles):
+    # That the rate is 16 kHz then is for test_capture.py: here it would depend on how busy the machine is.
     page = await visit(LIKE_FIREFOX)
     await converse(page)
-    begin, count = time.monotonic(), sum(map(len, handles.heard))
-    await asyncio.sleep(4)
-    rate = (sum(map(len, handles.heard)) - count) / (time.monotonic() - begin)
-    assert rate == pytest.approx(16000, rel=0.25)  # blocks of 0.64 s
+    count = sum(map(len, handles.heard))
+    async with asyncio.timeout(60):
+        while sum(map(len, handles.heard)) < count + 2 * 16_000:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.1)
     assert np.abs(np.concatenate(handles.heard)).max() > 0.01  # the fake microphone beeps
     await page.click("#stop")
     await page.wait_for_function("document.getElementById('status').textContent.includes('blocks')")
