@@ -132,10 +132,15 @@ class Upright:
         self._aspect, self._label = stream.sample_aspect_ratio, label
         self._convert: Converters = Converters(VideoReformatter)
         self._size: tuple[int, int] | None = None
+        self._rotation: float | None = None
+        self._orientation = Orientation()
 
     def __call__(self, frame: VideoFrame) -> PlanarFrame:
+        if frame.rotation != self._rotation:
+            self._rotation = frame.rotation
+            self._orientation = Orientation.of(frame, self._convert, self._label)
         square = square_pixels(frame, self._aspect, self._convert, self._label)
-        upright = PlanarFrame(square, self._convert, self._label, Orientation.of(frame))
+        upright = PlanarFrame(square, self._convert, self._label, self._orientation)
         size = (upright.height, upright.width)
         self._size = self._size or size
         if size != self._size:

@@ -48,14 +48,28 @@ class Orientation:
     """Whether it is mirrored before it is turned, as front cameras of phones record."""
 
     @staticmethod
-    def of(frame: VideoFrame) -> Orientation:
+    def of(frame: VideoFrame, convert: Converters, label: str) -> Orientation:
         """What a frame's display matrix says (ISO/IEC 14496-12, 8.3.2); angles are rounded to quarter turns.
 
         The matrix maps a stored pixel (x, y) to the shown one: x' = a·x + c·y, y' = b·x + d·y.
+
+        Args:
+            frame: as it was decoded.
+            convert: see `PlanarFrame`.
+            label: what to call the file in errors.
+
+        Raises:
+            ValueError: its format can't be converted.
         """
-        if "DISPLAYMATRIX" not in frame.side_data:
+        # From a small copy: in PyAV a frame and its side data refer to each other. A frame whose side data was read
+        # stays in memory until Python collects cycles, and with it the decoder's pool of frames, a gigabyte and more.
+        try:
+            side_data = convert["tiny"].reformat(frame, width=16, height=16, threads=1).side_data
+        except av.error.FFmpegError as error:
+            raise _unconvertible(label, frame, error) from error
+        if "DISPLAYMATRIX" not in side_data:
             return Orientation()
-        a, b, _, c, d = np.frombuffer(memoryview(frame.side_data["DISPLAYMATRIX"]), np.int32)[:5].tolist()
+        a, b, _, c, d = np.frombuffer(memoryview(side_data["DISPLAYMATRIX"]), np.int32)[:5].tolist()
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return Orientation(turns=0 if d >= 0 else 2, mirrored=(a < 0) != (d < 0))
         return Orientation(turns=1 if c > 0 else 3, mirrored=(b < 0) == (c < 0))

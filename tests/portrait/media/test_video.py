@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 from fractions import Fraction
@@ -16,7 +17,7 @@ from av.video.frame import VideoFrame
 from portrait.media.audio import write_wav
 from portrait.media.mp4 import encode_video, write_mp4
 from portrait.media.soundtrack import read_soundtrack
-from portrait.media.video import Clip, iter_frames, probe, read_video
+from portrait.media.video import Clip, iter_frames, iter_planar_frames, probe, read_video
 
 EVENTS = (0.6, 1.4)
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg command")
@@ -246,6 +247,20 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
     target = tmp_path / "anamorphic.mp4"
     subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.mp4", "-vf", "setsar=2", target], check=True)
     assert read_video(target).frames.shape[1:3] == (48, 80)
+
+
+def test_frames_are_freed_without_the_collector_of_cycles(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(encode_video(np.zeros((60, 48, 64, 3), np.uint8)))
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in iter_planar_frames(path)) == 60
+        alive = [found for found in gc.get_objects() if isinstance(found, VideoFrame)]
+    finally:
+        gc.enable()
+    # A single one of the decoder's frames would keep the memory of all of them.
+    assert not [frame for frame in alive if frame.width == 64]
 
 
 def test_without_sound(tmp_path: Path) -> None:
